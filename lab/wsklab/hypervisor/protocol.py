@@ -1,0 +1,131 @@
+"""What the lab asks of a hypervisor: small protocols, value types, no libvirt.
+
+Implementations: `wsklab.hypervisor.libvirt.LibvirtHypervisor` and the shipped fake
+`wsklab.hypervisor.fake.FakeHypervisor`; both pass `tests/contracts/hypervisor_contract.py`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from wsklab.deadline import Deadline
+from wsklab.domain_xml import DomainMetadata, DomainSpec, NetworkSpec
+
+__all__ = ["Domain", "DomainEvent", "DomainEventKind", "DomainState", "EventSubscription", "Hypervisor"]
+
+
+class DomainState(enum.StrEnum):
+    """What the hypervisor says of a domain. `UNKNOWN` is a state: absence of news is not death."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    OFF = "off"
+    CRASHED = "crashed"
+    UNKNOWN = "unknown"
+
+
+class DomainEventKind(enum.StrEnum):
+    """Kinds of domain event that the lab reacts to."""
+
+    STARTED = "started"
+    RESUMED = "resumed"
+    SUSPENDED = "suspended"
+    STOPPED = "stopped"
+    CRASHED = "crashed"
+    PANICKED = "panicked"
+    REBOOTED = "rebooted"
+    IO_ERROR = "io_error"
+    AGENT = "agent"
+    UNDEFINED = "undefined"
+    CONNECTION_LOST = "connection_lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainEvent:
+    """One event; `domain` is a UUID, or "" for the connection itself; `at` is `time.monotonic()`."""
+
+    kind: DomainEventKind
+    domain: str
+    detail: str
+    at: float
+
+
+class EventSubscription(Protocol):
+    """A queue of events; nothing is dropped between `Hypervisor.subscribe` and `close`."""
+
+    def get(self, deadline: Deadline) -> DomainEvent | None:
+        """The next event, or None when the deadline passes."""
+
+    def close(self) -> None:
+        """Stop receiving."""
+
+
+class Domain(Protocol):
+    """One domain, persistent until `undefine`. Every method raises `HypervisorError`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def uuid(self) -> str: ...
+    def start(self, *, paused: bool = False) -> None: ...
+    def resume(self) -> None: ...
+    def suspend(self) -> None: ...
+    def shutdown(self) -> None:
+        """Ask the guest to power off; returns at once."""
+
+    def destroy(self) -> None:
+        """Power off now; no error when it is off already."""
+
+    def undefine(self) -> None:
+        """Forget it; exactly one of several callers wins, the others get `HypervisorError`."""
+
+    def state(self) -> DomainState: ...
+    def metadata(self) -> DomainMetadata | None:
+        """Our mark, or None for a domain that is not the lab's."""
+
+    def set_metadata(self, metadata: DomainMetadata) -> None: ...
+    def xml(self) -> str: ...
+    def vcpu_time_ns(self) -> int:
+        """CPU time that the vCPUs have used, in ns; it grows while the guest makes progress."""
+
+    def agent_command(self, command: Mapping[str, object], deadline: Deadline) -> Mapping[str, object]:
+        """One QEMU guest agent command; returns its `return` member as {"return": ...}."""
+
+    def screenshot(self) -> bytes:
+        """The first screen as PPM or PNG."""
+
+    def inject_nmi(self) -> None: ...
+
+
+class Hypervisor(Protocol):
+    """A connection to one hypervisor; a context manager."""
+
+    def __enter__(self) -> Hypervisor: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def define(self, spec: DomainSpec) -> Domain:
+        """Define a persistent domain; defining claims: a taken name raises `HypervisorError`."""
+
+    def domains(self, home_id: str) -> Sequence[Domain]:
+        """All domains, running or not, that carry the mark of this lab home."""
+
+    def lookup(self, uuid: str) -> Domain | None: ...
+    def ensure_network(self, spec: NetworkSpec) -> None:
+        """Define and start the network if it is not there; same name and other content is `HypervisorError`."""
+
+    def remove_network(self, name: str) -> None:
+        """Stop and undefine; no error when it is gone."""
+
+    def networks(self, home_id: str) -> Sequence[str]:
+        """Names of the networks that carry the mark of this lab home."""
+
+    def subscribe(self) -> EventSubscription: ...
+    def versions(self) -> Mapping[str, str]:
+        """{"libvirt": "9.0.0", "qemu": "7.2.22"}."""
+
+    def close(self) -> None: ...
