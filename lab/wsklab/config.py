@@ -1,0 +1,252 @@
+"""The lab's settings: read once, frozen, handed down in slices.
+
+Precedence, strongest first: options of the command line, environment `WSKLAB_<KEY>`, the project's
+`wsklab.toml`, the user's `~/.config/wsklab/config.toml`, the defaults below. Nothing is read at import;
+the environment and the folders arrive as arguments, so that a test passes a dict.
+
+A key that nobody knows is an error with the nearest known key: a setting must never be lost by a typing slip.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from wsklab.errors import ConfigError
+
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "RESERVED_ENVIRONMENT",
+    "SYSTEM_HOME",
+    "AccelerationSetting",
+    "LabConfig",
+    "ModeSetting",
+    "config_schema",
+    "default_home",
+    "load_config",
+]
+
+#: Environment variables that begin so are settings.
+ENVIRONMENT_PREFIX = "WSKLAB_"
+#: ... except these, which the launcher and the pytest controller hand to their own children.
+RESERVED_ENVIRONMENT = "WSKLAB_INTERNAL_"
+#: The store in system mode: QEMU runs as another user there and cannot enter a home folder of mode 0700.
+SYSTEM_HOME = Path("/var/lib/wsklab")
+
+
+class ModeSetting(enum.StrEnum):
+    """Which libvirt daemon serves the guests."""
+
+    AUTO = "auto"
+    SYSTEM = "system"
+    PRIVATE = "private"
+
+
+class AccelerationSetting(enum.StrEnum):
+    """How guests execute; `auto` asks the probe."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class LabConfig(BaseModel):
+    """Every setting of the lab. Field descriptions go into the published JSON Schema and the docs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    home: Path | None = Field(
+        default=None,
+        description="Store of images, guests and keys. Default: /var/lib/wsklab in system mode, "
+        "$XDG_DATA_HOME/wsklab (~/.local/share/wsklab) in private mode.",
+    )
+    mode: ModeSetting = Field(
+        default=ModeSetting.AUTO,
+        description="auto: the distribution's libvirtd when a service manager runs it, else the lab's own daemon "
+        "in its own namespaces (needs root).",
+    )
+    uri: str = Field(default="qemu:///system", description="libvirt connection of system mode.")
+    acceleration: AccelerationSetting = Field(
+        default=AccelerationSetting.AUTO, description="auto: what the probe found to work."
+    )
+    timeout_scale: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        default=None,
+        description="Factor on every timeout (no unit); quiet windows are not scaled. "
+        "Default: by acceleration, 1.0 with kvm, 4.0 with tcg.",
+    )
+    subnets: tuple[str, ...] = Field(
+        default=("192.168.213.0/24", "192.168.214.0/24", "10.213.0.0/24", "172.30.213.0/24"),
+        min_length=1,
+        description="Candidates for the lab's own network, first free one wins; IPv4 with a prefix length.",
+    )
+    memory_reserve_mib: int = Field(
+        default=1024, ge=0, description="Host memory that admission leaves alone, in MiB."
+    )
+    disk_reserve_mib: int = Field(
+        default=2048, ge=0, description="Free space in the store that admission leaves alone, in MiB."
+    )
+    quota: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Most guests that one user may hold at once; default: no limit but the host's."
+    )
+    guests: tuple[str, ...] = Field(
+        default=("wine-bookworm", "wine-trixie"),
+        min_length=1,
+        description="Profiles that `wsklab run` uses without --guest.",
+    )
+    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
+        default=None, description="pytest-xdist workers of a run; 0 runs in the controller; default: by the guests."
+    )
+    results_dir: Path = Field(default=Path("results"), description="Where runs leave their folder.")
+    ssh_ciphers: tuple[str, ...] = Field(
+        default=(), description="SSH ciphers to offer, strongest wish first; default: the library's own order."
+    )
+
+    @field_validator("subnets")
+    @classmethod
+    def _subnets_are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for subnet in value:
+            network = ipaddress.IPv4Network(subnet)
+            if not network.is_private:
+                raise ValueError(f"{subnet} is not a private network")
+        return value
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of `wsklab.toml`, as published in the docs."""
+    schema = LabConfig.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "wsklab.toml"
+    return schema
+
+
+def default_home(mode: ModeSetting, environ: Mapping[str, str], user_home: Path) -> Path:
+    """The store when no setting names one (`WSKLAB_HOME` is the setting `home`).
+
+    Args:
+        mode: the resolved mode, `SYSTEM` or `PRIVATE`.
+        environ: the environment; only XDG_DATA_HOME is looked at.
+        user_home: the user's home folder.
+    """
+    if mode is ModeSetting.SYSTEM:
+        return SYSTEM_HOME
+    data = environ.get("XDG_DATA_HOME", "")
+    # The XDG specification: a relative path is to be ignored.
+    base = Path(data) if data.startswith("/") else user_home / ".local" / "share"
+    return base / "wsklab"
+
+
+def load_config(
+    *,
+    options: Mapping[str, object] | None = None,
+    environ: Mapping[str, str],
+    file: Path | None = None,
+    folder: Path,
+    user_home: Path,
+) -> LabConfig:
+    """Read all sources and merge them.
+
+    Args:
+        options: settings given on the command line; None values mean "not given".
+        environ: the environment.
+        file: the file named by `--config`; it must exist and takes the place of `folder/wsklab.toml`.
+        folder: where `wsklab.toml` is looked for.
+        user_home: the user's home folder.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, or a value that does not fit.
+    """
+    merged: dict[str, object] = {}
+    sources: dict[str, str] = {}
+
+    def add(values: Mapping[str, object], source: str) -> None:
+        for key, value in values.items():
+            merged[key] = value
+            sources[key] = source
+
+    for path in _files(environ, file, folder, user_home):
+        add(_read_file(path), str(path))
+    add(_from_environment(environ), "environment")
+    add({key: value for key, value in (options or {}).items() if value is not None}, "command line")
+    try:
+        return LabConfig.model_validate(merged)
+    except ValidationError as problem:
+        raise _translate(problem, sources) from problem
+
+
+def _files(environ: Mapping[str, str], file: Path | None, folder: Path, user_home: Path) -> list[Path]:
+    """The files to read, weakest first."""
+    base = environ.get("XDG_CONFIG_HOME", "")
+    config_home = Path(base) if base.startswith("/") else user_home / ".config"
+    found = [path for path in (config_home / "wsklab" / "config.toml",) if path.is_file()]
+    if file is not None:
+        return [*found, file]
+    project = folder / "wsklab.toml"
+    return [*found, project] if project.is_file() else found
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise ConfigError(
+            f"cannot read the configuration file {path}",
+            why=str(problem),
+            fix="correct or remove the file",
+            evidence={"file": str(path), "key": ""},
+        ) from problem
+    for key in values:
+        _check_key(key, str(path), key)
+    return values
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    """Settings from WSKLAB_*; lists are comma-separated. pydantic reads numbers and paths from the text."""
+    values: dict[str, object] = {}
+    for name, text in environ.items():
+        if not name.startswith(ENVIRONMENT_PREFIX) or name.startswith(RESERVED_ENVIRONMENT):
+            continue
+        key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+        _check_key(key, "environment", name)
+        if str(LabConfig.model_fields[key].annotation).startswith("tuple["):
+            values[key] = tuple(part.strip() for part in text.split(",") if part.strip())
+        else:
+            values[key] = text
+    return values
+
+
+def _check_key(key: str, source: str, shown: str) -> None:
+    """Refuse an unknown key, naming the nearest known one in the spelling of its source."""
+    if key in LabConfig.model_fields:
+        return
+    close = difflib.get_close_matches(key, LabConfig.model_fields, n=1, cutoff=0.5)
+    nearest = close[0] if close else ""
+    if source == "environment" and nearest:
+        nearest = ENVIRONMENT_PREFIX + nearest.upper()
+    known = ", ".join(sorted(LabConfig.model_fields))
+    raise ConfigError(
+        f"unknown setting {shown!r} in {source}",
+        why=f"the nearest known one is {nearest!r}" if nearest else f"known settings are {known}",
+        fix=f"write {nearest!r}, or remove it" if nearest else "remove it",
+        evidence={"file": source, "key": shown, "nearest": nearest},
+    )
+
+
+def _translate(problem: ValidationError, sources: Mapping[str, str]) -> ConfigError:
+    """The first complaint of pydantic as one line."""
+    first = problem.errors(include_url=False)[0]
+    key = str(first["loc"][0]) if first["loc"] else ""
+    source = sources.get(key, "command line")
+    field = LabConfig.model_fields.get(key)
+    return ConfigError(
+        f"setting {key!r} from {source} does not fit: {first['msg'].lower()}",
+        why=f"it was given as {first.get('input')!r}",
+        fix=(field.description or "") if field is not None else "remove it",
+        evidence={"file": source, "key": key, "nearest": ""},
+    )
