@@ -1,0 +1,103 @@
+"""What the broker asks of whoever makes guests, and what a lease tells a worker. No libvirt, no pytest.
+
+`GuestHandle` and `Lease` cross process borders as JSON: a worker rebuilds from them everything it needs to
+talk to the guest (the wire's namespace, the address, the key), without asking the controller again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["GuestHandle", "GuestProvider", "Lease"]
+
+
+class GuestHandle(BaseModel):
+    """A ready guest with the driver loaded, as a worker needs to know it.
+
+    Attributes:
+        name: unique among the guests of a run; a replacement has another name.
+        kind: `windows`, `wine` or `shim`.
+        address: where the guest is reached on its wire.
+        netns: path of the network namespace that the wire is in; None for the host's own.
+        ssh_host_key: the guest's public key line; None accepts any (a fresh guest on a private wire).
+        driver_sha256: digest of the loaded driver.
+        build: what reports call the guest's build: `19045.3803` or `wine-8.0`.
+        os_version: the system's own words for itself.
+        verifier: Driver Verifier mode, `off` where there is none.
+        method: `fork` or `boot`; `why` says what stopped a fork.
+        ready_s: seconds from the request to the ready guest.
+        facts: what the profile says the guest can do (`irql_real`, `event_callbacks`, ...).
+        baseline: the profile's file of known gaps.
+        console: the console log of the guest, on the host.
+        domain_xml: the domain's definition, on the host.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    profile: str
+    kind: str
+    address: str
+    netns: Path | None = None
+    ssh_user: str = "Administrator"
+    ssh_key: Path
+    ssh_port: int = 22
+    ssh_host_key: str | None = None
+    driver_sha256: str = ""
+    build: str = ""
+    os_version: str = ""
+    verifier: str = "off"
+    method: str = "boot"
+    why: str = ""
+    ready_s: float = 0.0
+    slot: int = 0
+    facts: dict[str, bool | str | None] = Field(default_factory=dict)
+    baseline: Path | None = None
+    console: Path | None = None
+    domain_xml: Path | None = None
+
+
+class Lease(BaseModel):
+    """A claim on guests, from the set-up of an item to its tear-down.
+
+    Attributes:
+        guests: in the order of the request.
+        first_port: the first of `port_count` ports that belong to this lease alone, in guest and host.
+        loopback: an address of 127.0.0.0/8 that belongs to this lease alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: int
+    owner: str
+    guests: tuple[GuestHandle, ...]
+    exclusive: bool
+    first_port: int
+    port_count: int
+    loopback: str
+
+    def port(self, index: int) -> int:
+        """The `index`-th port of the lease, from 0."""
+        if not 0 <= index < self.port_count:
+            raise IndexError(f"a lease has {self.port_count} ports, there is no port {index}")
+        return self.first_port + index
+
+
+class GuestProvider(Protocol):
+    """Makes guests. `provide` and `replace` block; the broker calls them from a thread per guest, concurrently."""
+
+    def provide(self, profile: str) -> GuestHandle:
+        """A ready guest of that profile with the driver loaded.
+
+        Raises:
+            BootError: it never became ready. HostError: the lab could not make it.
+        """
+
+    def replace(self, handle: GuestHandle, reason: str) -> GuestHandle:
+        """Keep the evidence of a dirty guest, remove it, and make another one of its profile."""
+
+    def close(self) -> None:
+        """Give all guests back; safe to call twice."""
