@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from wsklab.errors import DeadlineExceeded
 
-__all__ = ["Deadline", "NotYet", "pause", "wait_until"]
+__all__ = ["Deadline", "NotYet", "Timeouts", "pause", "wait_until"]
 
 Clock = Callable[[], float]
 T = TypeVar("T")
@@ -93,3 +93,25 @@ def wait_until(
             raise deadline.exceeded(what, last=answer.observation)
         time.sleep(min(tick, deadline.remaining_s))
         tick = min(tick * growth, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The one place where slowness of the host is known.
+
+    Every budget in the lab is written for KVM on current hardware; on a slower host all of them
+    grow by the same factor. Quiet windows ("nothing happens for ...") never go through here.
+
+    Attributes:
+        scale: 1.0 with KVM; larger under emulation.
+    """
+
+    scale: float = 1.0
+
+    def after(self, seconds: float) -> Deadline:
+        """A deadline `seconds` (for KVM) from now, scaled."""
+        return Deadline.after(seconds * self.scale)
+
+    def seconds(self, seconds: float) -> float:
+        """The scaled length of a budget, in seconds."""
+        return seconds * self.scale

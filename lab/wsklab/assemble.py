@@ -1,0 +1,289 @@
+"""The composition root: the one place where concrete back ends are chosen and joined."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from wsklab import network
+from wsklab.admission import Room, require_room
+from wsklab.channel.ssh import SshChannel
+from wsklab.config import AccelerationSetting, LabConfig, ModeSetting, default_home
+from wsklab.deadline import Deadline, Timeouts
+from wsklab.domain_xml import Acceleration, HostEntry, NetworkSpec
+from wsklab.errors import HostError, HypervisorError, ProfileError
+from wsklab.guest import Claim, Guest, GuestFactory
+from wsklab.home import FileLock, Home
+from wsklab.hypervisor.daemon import PrivateDaemon
+from wsklab.hypervisor.libvirt import LibvirtHypervisor
+from wsklab.hypervisor.probe import ProbeResult, probe_acceleration
+from wsklab.hypervisor.protocol import Hypervisor
+from wsklab.image.store import Image, ImageStore
+from wsklab.lease import FIRST_SLOT, LAST_SLOT, SlotTable
+from wsklab.mode import ModeChoice, choose_mode, observe_host
+from wsklab.profile import GuestProfile, load_profiles
+from wsklab.resources import images_root
+from wsklab.sweep import Sweeper, SweepReport
+
+__all__ = ["Lab", "Site"]
+
+Progress = Callable[[str, float, float], None]
+
+#: How much slower guests are under emulation: the factor on every timeout.
+_SCALE = {Acceleration.KVM: 1.0, Acceleration.TCG: 4.0}
+#: Slot claims of all homes on this host; /run/lock is writable by everybody (Debian, Fedora).
+_SLOTS = Path("/run/lock/wsklab-slots")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A connected hypervisor with the lab's network on it."""
+
+    hypervisor: Hypervisor
+    factory: GuestFactory
+    via: network.Via
+
+
+class Lab:
+    """Everything that a command needs, joined; a context manager.
+
+    Entering opens the home and says that a lab process is at work; nothing else is started until a
+    method needs it. Leaving gives back what only this process needed: the last process without a
+    guest takes the network and, in private mode, the daemon with it.
+
+    Args:
+        config: the settings.
+        environ: the environment, for the default place of the home.
+    """
+
+    def __init__(self, config: LabConfig, *, environ: Mapping[str, str] | None = None) -> None:
+        self.config = config
+        self.choice: ModeChoice = choose_mode(config.mode, observe_host())
+        root = config.home or default_home(self.choice.mode, environ or dict(os.environ), Path.home())
+        self.home = Home.open(root.expanduser().absolute())
+        self.profiles: dict[str, GuestProfile] = load_profiles(images_root())
+        self.store = ImageStore(self.home.images)
+        self.slots = SlotTable(_SLOTS)
+        self._users = FileLock(self.home.root / "users")
+        self._probe: ProbeResult | None = None
+        self._site: Site | None = None
+
+    def __enter__(self) -> Lab:
+        with self.home.locked("users"):
+            if not self._users.try_acquire(shared=True):
+                raise HostError(f"the home {self.home.root} is being taken down", fix="try again")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the hypervisor; the last lab process without a guest leaves nothing running."""
+        with self.home.locked("users"):
+            try:
+                if self._users.held and self._users.try_acquire():
+                    self._leave_nothing()
+            finally:
+                if self._site is not None:
+                    self._site.hypervisor.close()
+                    self._site = None
+                self._users.release()
+
+    def _leave_nothing(self) -> None:
+        """Alone in the home: without a guest neither network nor daemon is needed."""
+        site = self.running_site()
+        if site is None or site.hypervisor.domains(self.home.id):
+            return
+        site.hypervisor.remove_network(self.network_name)
+        if self.choice.mode is ModeSetting.PRIVATE:
+            site.hypervisor.close()
+            self._site = None
+            self.daemon().stop(Deadline.after(20))
+
+    # -- what there is -------------------------------------------------------------------------
+
+    @property
+    def private(self) -> bool:
+        """Whether the lab runs its own libvirt daemon."""
+        return self.choice.mode is ModeSetting.PRIVATE
+
+    @property
+    def network_name(self) -> str:
+        """The lab's isolated network."""
+        return f"wsklab-{self.home.short_id}"
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The one timeout factor."""
+        return Timeouts(scale=self.config.timeout_scale or _SCALE[self.acceleration])
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """What the setting says or the probe found; TCG as long as no image with a kernel exists."""
+        if self.config.acceleration is AccelerationSetting.AUTO:
+            probe = self.probe()
+            return probe.acceleration if probe is not None else Acceleration.TCG
+        return Acceleration(self.config.acceleration.value)
+
+    def probe(self, *, reprobe: bool = False) -> ProbeResult | None:
+        """Boot a guest kernel with KVM and see whether it gets anywhere; None without any kernel."""
+        if self._probe is None or reprobe:
+            kernel = next((image.kernel for image in self.store.list() if image.kernel is not None), None)
+            if kernel is None:
+                return None
+            self._probe = probe_acceleration(kernel, self.home.cache, reprobe=reprobe, deadline=Deadline.after(120))
+        return self._probe
+
+    def profile(self, name: str) -> GuestProfile:
+        """The profile of that name.
+
+        Raises:
+            ProfileError: there is none; names the nearest.
+        """
+        try:
+            return self.profiles[name]
+        except KeyError:
+            raise unknown_profile(name, self.profiles) from None
+
+    # -- images and hypervisor -----------------------------------------------------------------
+
+    def ensure_image(self, profile: GuestProfile, progress: Progress | None = None) -> Image:
+        """The profile's image; built when it is absent or stale."""
+        found = self.store.find(profile)
+        if found is not None:
+            return found
+        return self.store.build(profile, deadline=Deadline.after(1800), progress=progress)
+
+    def daemon(self) -> PrivateDaemon:
+        """The lab's own libvirt daemon, running or not."""
+        return PrivateDaemon(
+            home=self.home.root,
+            runtime=Path("/run/wsklab") / self.home.short_id,
+            hide_kvm=self.acceleration is Acceleration.TCG,
+        )
+
+    def running_site(self) -> Site | None:
+        """The site if its hypervisor runs already; None in private mode without a daemon."""
+        if self._site is None:
+            if self.private and self.daemon().pid is None:
+                return None
+            self._site = self._connect()
+        return self._site
+
+    def site(self) -> Site:
+        """The site; starts the private daemon and the lab's network when they are not there."""
+        if self.private:
+            self.daemon().start(Deadline.after(30))
+        site = self.running_site()
+        if site is None:
+            raise HypervisorError("the private daemon ended right after its start", fix="see `wsklab doctor`")
+        with self.home.locked("network"):
+            site.hypervisor.ensure_network(self._network_spec(site.factory.subnet))
+        return site
+
+    def _connect(self) -> Site:
+        if self.private:
+            daemon = self.daemon()
+            hypervisor = LibvirtHypervisor(daemon.uri)
+            via = network.Via(netns=daemon.netns)
+        else:
+            hypervisor = LibvirtHypervisor(self.config.uri)
+            via = network.Via()
+        factory = GuestFactory(
+            home=self.home,
+            hypervisor=hypervisor,
+            slots=self.slots,
+            network_name=self.network_name,
+            subnet=self._subnet(via),
+            via=via,
+            acceleration=self.acceleration,
+            timeouts=self.timeouts,
+            opener=self._open_channel,
+            now=lambda: datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        )
+        return Site(hypervisor=hypervisor, factory=factory, via=via)
+
+    def _open_channel(self, **arguments: object) -> SshChannel:
+        return SshChannel.connect(**arguments, ciphers=self.config.ssh_ciphers)  # type: ignore[arg-type]
+
+    def _network_spec(self, subnet: str) -> NetworkSpec:
+        return NetworkSpec(
+            name=self.network_name,
+            bridge=f"wsk{self.home.short_id}",
+            home=self.home.id,
+            address=f"{subnet}.1",
+            hosts=tuple(
+                HostEntry(mac=network.mac_of(slot), address=network.address_of(subnet, slot))
+                for slot in range(FIRST_SLOT, LAST_SLOT + 1)
+            ),
+        )
+
+    def _subnet(self, via: network.Via) -> str:
+        """The first candidate that collides with nothing; remembered, since the network outlives us."""
+        raise NotImplementedError(via)
+
+    # -- guests --------------------------------------------------------------------------------
+
+    def start_guest(self, profile: GuestProfile, claim: Claim) -> Guest:
+        """Admit, define and start a guest; it boots when this returns (`Guest.wait_ready` waits).
+
+        Raises:
+            HostFull: not enough memory, disk or quota.
+        """
+        image = self.ensure_image(profile)
+        site = self.site()
+        running = [guest for guest in site.factory.existing()]
+        require_room(
+            Room.of_host(self.home.root),
+            memory_mib=profile.memory_mib,
+            disk_mib=profile.disk_gib * 1024,
+            running=[self.profiles[guest.record.profile].memory_mib for guest in running if guest.record.profile in self.profiles],
+            memory_reserve_mib=self.config.memory_reserve_mib,
+            disk_reserve_mib=self.config.disk_reserve_mib,
+        )
+        return site.factory.create(profile, image, claim)
+
+    def guests(self) -> list[Guest]:
+        """Every guest of this home."""
+        site = self.running_site()
+        return site.factory.existing() if site is not None else []
+
+    def sweep(self, *, dry_run: bool = False) -> SweepReport:
+        """gc: remove what nobody needs."""
+        site = self.running_site()
+        with self.home.locked("users"):
+            alone = self._users.try_acquire()
+            self._users.try_acquire(shared=True)
+        return Sweeper(
+            home=self.home,
+            slots=self.slots,
+            hypervisor=site.hypervisor if site else None,
+            factory=site.factory if site else None,
+            network_name=self.network_name,
+            alone=alone,
+        ).sweep(dry_run=dry_run)
+
+    @property
+    def owner(self) -> str:
+        """The user, as written into leases."""
+        return getpass.getuser()
+
+
+def unknown_profile(name: str, known: Mapping[str, GuestProfile]) -> ProfileError:
+    """The error for a profile that does not exist, with the nearest that does."""
+    import difflib  # noqa: PLC0415 - only on the way to an error
+
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return ProfileError(
+        f"unknown guest profile {name!r}",
+        why=f"the nearest known one is {nearest[0]!r}" if nearest else "known ones are " + ", ".join(sorted(known)),
+        fix="`wsklab guests` lists them",
+        evidence={"key": name, "nearest": nearest[0] if nearest else ""},
+    )

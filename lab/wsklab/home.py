@@ -1,0 +1,215 @@
+"""The lab's home on this host: where everything of it lives, and the locks that say who is alive.
+
+Layout (design section 8)::
+
+    home.json              {"id": ...}: the mark that domains, networks and slots carry
+    images/ driver/ keys/  products, by digest
+    guests/<slot>-<uuid>/  one directory per guest, with all its files; `lock` is held by whoever changes it
+    runs/<run-id>/alive    held (flock) by a run's controller: no heartbeats
+    users                  held shared by every lab process; who gets it exclusively is the last one
+    private/               libvirtd's own directories in private mode
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsklab.errors import HostError
+
+__all__ = ["FileLock", "Home"]
+
+_DIRECTORIES = ("images", "guests", "runs", "keys", "driver", "private", "cache")
+_RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+
+
+class FileLock:
+    """An advisory lock on a file, released by `release` or by the end of the process.
+
+    The file stays: removing a lock file that somebody waits on would give two owners.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def try_acquire(self, *, shared: bool = False) -> bool:
+        """Take the lock, or change its mode, without waiting; False when somebody else holds it."""
+        if self._fd is None:
+            # 0666 before the umask: in system mode several users of one group share a home
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(self._fd, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    @property
+    def held(self) -> bool:
+        """Whether this object has the file open (after a successful `try_acquire`: holds it)."""
+        return self._fd is not None
+
+    def release(self) -> None:
+        """Let go; no error when it was not held."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """One lab home.
+
+    Attributes:
+        root: the directory.
+        id: its mark, a UUID.
+    """
+
+    root: Path
+    id: str
+
+    @classmethod
+    def open(cls, root: Path) -> Home:
+        """Open the home, making what is missing.
+
+        Raises:
+            HostError: the directory cannot be made or its `home.json` is damaged.
+        """
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            for name in _DIRECTORIES:
+                (root / name).mkdir(exist_ok=True)
+            (root / "keys").chmod(0o700)
+            home_id = _read_or_make_id(root / "home.json")
+        except PermissionError as error:
+            raise HostError(
+                f"cannot use the lab's home {root}",
+                why=str(error),
+                fix="set WSKLAB_HOME to a directory of yours, or become a member of the group that owns it",
+            ) from error
+        return cls(root=root, id=home_id)
+
+    @property
+    def short_id(self) -> str:
+        """The first eight characters of the mark, used in names that have little room."""
+        return self.id[:8]
+
+    @property
+    def images(self) -> Path:
+        """Images by profile and digest."""
+        return self.root / "images"
+
+    @property
+    def guests(self) -> Path:
+        """One directory per guest."""
+        return self.root / "guests"
+
+    @property
+    def runs(self) -> Path:
+        """One directory per run that may be alive."""
+        return self.root / "runs"
+
+    @property
+    def keys(self) -> Path:
+        """Private keys, 0700."""
+        return self.root / "keys"
+
+    @property
+    def driver(self) -> Path:
+        """Driver builds by digest."""
+        return self.root / "driver"
+
+    @property
+    def cache(self) -> Path:
+        """Things that may be deleted at any time."""
+        return self.root / "cache"
+
+    def guest_key(self) -> Path:
+        """The lab's SSH private key for guests; its public half is beside it with `.pub`."""
+        path = self.keys / "guest_ed25519"
+        with self.locked("keys"):
+            if not path.exists():
+                _make_ssh_key(path)
+        return path
+
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold one of the home's short locks; it is held for milliseconds, so waiting is plain flock."""
+        path = self.root / f".{name}.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def run_alive(self, run_id: str) -> Iterator[Path]:
+        """Say that a run is alive, for as long as the context lasts; yields the run's directory."""
+        if not _RUN_ID.fullmatch(run_id):
+            raise HostError(f"not a run id: {run_id!r}", fix="use letters, digits, dots, dashes")
+        directory = self.runs / run_id
+        directory.mkdir(exist_ok=True)
+        lock = FileLock(directory / "alive")
+        if not lock.try_acquire():
+            raise HostError(f"run {run_id} is alive already", why="its controller holds the lock")
+        try:
+            yield directory
+        finally:
+            lock.release()
+            with contextlib.suppress(OSError):
+                (directory / "alive").unlink()
+                directory.rmdir()
+
+    def run_is_alive(self, run_id: str) -> bool:
+        """Whether the controller of this run holds its lock."""
+        if not _RUN_ID.fullmatch(run_id):
+            return False
+        path = self.runs / run_id / "alive"
+        if not path.exists():
+            return False
+        lock = FileLock(path)
+        try:
+            return not lock.try_acquire()
+        finally:
+            lock.release()
+
+
+def _read_or_make_id(path: Path) -> str:
+    """The id in `home.json`; written atomically by the first who comes."""
+    try:
+        descriptor = os.open(path.with_suffix(f".{uuid.uuid4().hex}"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o664)
+        temporary = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"id": str(uuid.uuid4())}, file)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+        temporary.unlink()
+        document = json.loads(path.read_text())
+        return str(uuid.UUID(document["id"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise HostError(f"{path} is damaged", why=str(error), fix="restore it, or start with another home") from error
+
+
+def _make_ssh_key(path: Path) -> None:
+    """An ed25519 key pair in OpenSSH's formats, private half 0600."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - 60 ms that `list` need not pay
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    path.with_suffix(".pub").write_bytes(public + b" wsklab\n")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(private)

@@ -1,0 +1,194 @@
+"""Claims on guests: slots of this host, and when a claim ends (design section 8).
+
+The *domain* is the lease: its metadata names the home, the owner, the purpose, the run and the expiry.
+This module keeps the two things around it: the host-wide slot numbers, from which a guest's MAC and
+address follow, and the rules that say whether a lease is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from wsklab.domain_xml import DomainMetadata
+from wsklab.errors import HostError, HostFull, UsageError
+
+__all__ = [
+    "FIRST_SLOT",
+    "GRACE",
+    "KEEP_EXPIRED",
+    "LAST_SLOT",
+    "LeaseState",
+    "SlotTable",
+    "expiry_after",
+    "lease_state",
+    "parse_duration",
+]
+
+#: Slots are the last number of a guest's address; .1 is the host.
+FIRST_SLOT = 10
+LAST_SLOT = 99
+#: An expired user lease is powered off after this grace.
+GRACE = timedelta(minutes=10)
+#: The overlay of an expired guest is kept this long.
+KEEP_EXPIRED = timedelta(hours=24)
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class LeaseState(enum.StrEnum):
+    """What a lease is worth now."""
+
+    HELD = "held"
+    EXPIRED = "expired"
+    OVER = "over"
+    ORPHAN = "orphan"
+
+
+def parse_duration(text: str) -> timedelta:
+    """`90s`, `30m`, `4h`, `2d` as a time span.
+
+    Raises:
+        UsageError: anything else, or a span that is not positive.
+    """
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
+    if match is None or int(match[1]) == 0:
+        raise UsageError(f"not a time span: {text!r}", why="wanted a number and a unit", fix="90s, 30m, 4h or 2d")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
+def expiry_after(span: timedelta, *, now: datetime | None = None) -> str:
+    """The expiry (RFC 3339, UTC) of a user lease that is made now."""
+    moment = (now or datetime.now(UTC)) + span
+    return moment.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def lease_state(
+    metadata: DomainMetadata, *, run_is_alive: Callable[[str], bool], now: datetime | None = None
+) -> LeaseState:
+    """Whether a lease still holds.
+
+    A lease of a run lives as long as the run's controller; a user's lease until its expiry, then
+    `EXPIRED` for the grace, then `OVER`. A mark that names neither is an `ORPHAN`.
+    """
+    if metadata.run:
+        return LeaseState.HELD if run_is_alive(metadata.run) else LeaseState.ORPHAN
+    try:
+        expires = datetime.fromisoformat(metadata.expires)
+    except ValueError:
+        return LeaseState.ORPHAN
+    moment = now or datetime.now(UTC)
+    if moment < expires:
+        return LeaseState.HELD
+    return LeaseState.EXPIRED if moment < expires + GRACE else LeaseState.OVER
+
+
+@dataclass(frozen=True, slots=True)
+class SlotTable:
+    """Slot numbers of this host, shared by all lab homes on it.
+
+    A claim is a file made with O_EXCL that names its guest directory; it is stale once that
+    directory is gone. All changes happen under one flock.
+
+    Attributes:
+        root: the directory of claims, writable by every user of the host (sticky).
+    """
+
+    root: Path
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(PermissionError):
+                self.root.chmod(0o1777)
+            descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise HostError(f"cannot keep slot numbers in {self.root}", why=str(error)) from error
+        try:
+            with contextlib.suppress(PermissionError):
+                os.fchmod(descriptor, 0o666)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def claim(self, make_directory: Callable[[int], Path]) -> tuple[int, Path]:
+        """Claim the lowest free slot and make its guest directory in the same step.
+
+        Args:
+            make_directory: makes `guests/<slot>-<uuid>/` for the slot it is given.
+
+        Raises:
+            HostFull: all slots are taken.
+        """
+        with self._locked():
+            for slot in range(FIRST_SLOT, LAST_SLOT + 1):
+                if not self._claimable(slot):
+                    continue
+                directory = make_directory(slot)
+                (self.root / str(slot)).write_text(json.dumps({"directory": str(directory)}))
+                return slot, directory
+        raise HostFull(
+            f"all {LAST_SLOT - FIRST_SLOT + 1} guest slots of this host are taken",
+            fix="`wsklab list` shows the guests, `wsklab down NAME` gives one back",
+        )
+
+    def release(self, slot: int, directory: Path) -> None:
+        """Give a slot back; no error when it is not ours any more."""
+        with self._locked():
+            if self._owner(slot) == str(directory):
+                (self.root / str(slot)).unlink(missing_ok=True)
+
+    def stale(self) -> list[int]:
+        """Claims whose guest directory is gone."""
+        with self._locked():
+            return [slot for slot in range(FIRST_SLOT, LAST_SLOT + 1) if self._is_stale(slot)]
+
+    def drop_stale(self) -> list[int]:
+        """Remove the claims whose guest directory is gone; returns their slots."""
+        with self._locked():
+            gone = [slot for slot in range(FIRST_SLOT, LAST_SLOT + 1) if self._is_stale(slot)]
+            for slot in gone:
+                with contextlib.suppress(PermissionError):
+                    (self.root / str(slot)).unlink(missing_ok=True)
+            return gone
+
+    def _claimable(self, slot: int) -> bool:
+        """Whether nobody has the slot; a stale claim is removed on the way."""
+        path = self.root / str(slot)
+        if not path.exists():
+            return True
+        if not self._is_stale(slot):
+            return False
+        try:
+            path.unlink()
+        except PermissionError:  # another user's stale claim in a sticky directory: theirs to sweep
+            return False
+        return True
+
+    def _is_stale(self, slot: int) -> bool:
+        owner = self._owner(slot)
+        if owner is None:
+            return False
+        try:
+            return not Path(owner).is_dir()
+        except PermissionError:
+            return False
+
+    def _owner(self, slot: int) -> str | None:
+        """The directory that a claim names; "" for an unreadable claim, None for no claim."""
+        try:
+            return str(json.loads((self.root / str(slot)).read_text())["directory"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, OSError):
+            return ""

@@ -1,0 +1,192 @@
+"""gc: find everything that is ours and that nobody needs any more, and remove it (design section 8).
+
+It acts on its own home id only, on a directory only with its lock, and never where a run is alive.
+Order: expired and orphaned guests, domains without a directory, directories without a domain, runs
+without a controller, slots without a directory, the network when no guest is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from wsklab.deadline import Deadline
+from wsklab.errors import DeadlineExceeded, HypervisorError
+from wsklab.guest import Guest, GuestFactory
+from wsklab.home import Home
+from wsklab.hypervisor.protocol import DomainState, Hypervisor
+from wsklab.lease import KEEP_EXPIRED, LeaseState, SlotTable, lease_state
+
+__all__ = ["Removed", "SweepReport", "Sweeper"]
+
+_EXPIRED_MARK = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """One thing that was removed, or would be."""
+
+    kind: str
+    name: str
+    why: str
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What a sweep did; `kept` counts the guests that stay."""
+
+    removed: list[Removed] = field(default_factory=list)
+    kept: int = 0
+
+    def add(self, kind: str, name: str, why: str) -> None:
+        """Note one removal."""
+        self.removed.append(Removed(kind, name, why))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweeper:
+    """Sweeps one home.
+
+    Attributes:
+        hypervisor: the running one, or None when none runs (then no domain of ours can exist).
+        factory: finds the guests; None exactly when `hypervisor` is None.
+        network_name: the lab's network, removed with its last guest.
+        alone: whether no other lab process uses this home; only then the network may go.
+    """
+
+    home: Home
+    slots: SlotTable
+    hypervisor: Hypervisor | None
+    factory: GuestFactory | None
+    network_name: str
+    alone: bool
+
+    def sweep(self, *, dry_run: bool = False, now: datetime | None = None) -> SweepReport:
+        """Remove what nobody needs; with `dry_run` only say what would go."""
+        moment = now or datetime.now(UTC)
+        report = SweepReport()
+        if self.factory is not None:
+            for guest in self.factory.existing():
+                self._guest(guest, report, dry_run=dry_run, now=moment)
+        self._domains_without_directory(report, dry_run=dry_run)
+        self._directories_without_domain(report, dry_run=dry_run, now=moment)
+        self._dead_runs(report, dry_run=dry_run)
+        for slot in self.slots.stale() if dry_run else self.slots.drop_stale():
+            report.add("slot", str(slot), "its guest directory is gone")
+        self._network(report, dry_run=dry_run)
+        return report
+
+    def _guest(self, guest: Guest, report: SweepReport, *, dry_run: bool, now: datetime) -> None:
+        metadata = guest.domain.metadata()
+        if metadata is None:
+            return
+        state = lease_state(metadata, run_is_alive=self.home.run_is_alive, now=now)
+        if state is LeaseState.HELD:
+            report.kept += 1
+        elif state is LeaseState.EXPIRED:
+            report.kept += 1
+            if not dry_run:
+                _give_notice(guest)
+        elif state is LeaseState.OVER:
+            report.add("guest", guest.name, f"its lease ended at {metadata.expires}; its overlay is kept for a day")
+            if not dry_run:
+                self._retire(guest)
+        else:
+            why = f"run {metadata.run} is not alive" if metadata.run else "its mark names neither run nor expiry"
+            report.add("guest", guest.name, why)
+            if not dry_run:
+                guest.destroy(self.slots)
+
+    def _retire(self, guest: Guest) -> None:
+        """Power off an expired guest and keep its directory as dirty."""
+        (guest.directory / _EXPIRED_MARK).touch()
+        guest.domain.destroy()
+        with contextlib.suppress(HypervisorError):
+            guest.domain.undefine()
+
+    def _domains_without_directory(self, report: SweepReport, *, dry_run: bool) -> None:
+        if self.hypervisor is None:
+            return
+        for domain in self.hypervisor.domains(self.home.id):
+            if any(self.home.guests.glob(f"*-{domain.uuid}")):
+                continue
+            report.add("domain", domain.name, "its guest directory is gone")
+            if not dry_run:
+                domain.destroy()
+                with contextlib.suppress(HypervisorError):
+                    domain.undefine()
+
+    def _directories_without_domain(self, report: SweepReport, *, dry_run: bool, now: datetime) -> None:
+        for directory in sorted(self.home.guests.iterdir()):
+            with _unless_locked(directory) as free:
+                if not free or self._has_domain(directory) or _kept_for_a_day(directory, now):
+                    continue
+                report.add("directory", directory.name, "no domain uses it")
+                if not dry_run:
+                    shutil.rmtree(directory, ignore_errors=True)
+
+    def _has_domain(self, directory: Path) -> bool:
+        if self.hypervisor is None:
+            return False
+        _, _, identity = directory.name.partition("-")
+        return self.hypervisor.lookup(identity) is not None
+
+    def _dead_runs(self, report: SweepReport, *, dry_run: bool) -> None:
+        for directory in sorted(self.home.runs.iterdir()):
+            if self.home.run_is_alive(directory.name):
+                continue
+            report.add("run", directory.name, "its controller is gone")
+            if not dry_run:
+                shutil.rmtree(directory, ignore_errors=True)
+
+    def _network(self, report: SweepReport, *, dry_run: bool) -> None:
+        if self.hypervisor is None or not self.alone or self.network_name not in self.hypervisor.networks(self.home.id):
+            return
+        if any(domain.state() is not DomainState.OFF for domain in self.hypervisor.domains(self.home.id)):
+            return
+        report.add("network", self.network_name, "no guest is left")
+        if not dry_run:
+            self.hypervisor.remove_network(self.network_name)
+
+
+def _kept_for_a_day(directory: Path, now: datetime) -> bool:
+    """Whether the directory belongs to an expired guest whose overlay is still promised."""
+    try:
+        marked = datetime.fromtimestamp((directory / _EXPIRED_MARK).stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return False
+    return now - marked < KEEP_EXPIRED
+
+
+@contextlib.contextmanager
+def _unless_locked(directory: Path) -> Iterator[bool]:
+    """Hold the directory's lock if nobody else does; yields whether it is free."""
+    try:
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+def _give_notice(guest: Guest) -> None:
+    """Tell the guest's console that its lease is over; best effort, an unwilling guest is powered off anyway."""
+    message = "wsklab: this guest's lease has ended; it is powered off within ten minutes"
+    command = {
+        "execute": "guest-exec",
+        "arguments": {"path": "/bin/sh", "arg": ["-c", f"echo '{message}' >/dev/console"]},
+    }
+    with contextlib.suppress(HypervisorError, DeadlineExceeded):
+        guest.domain.agent_command(command, Deadline.after(2.0))
