@@ -1,0 +1,236 @@
+"""The host's network as the lab uses it: namespaces, sockets in them, subnets, names. Owner of `ip`.
+
+A socket belongs for ever to the namespace in which it was made, so only its making needs `setns`,
+which acts on one thread: a short-lived one. Nothing else of the lab ever changes its namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ipaddress
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from wsklab.deadline import Deadline
+from wsklab.errors import ChannelLost, HostError, UsageError
+from wsklab.process import run
+
+__all__ = [
+    "CANDIDATE_SUBNETS",
+    "Via",
+    "address_of",
+    "bind_datagram",
+    "connect",
+    "free_subnet",
+    "inside",
+    "interfaces",
+    "listen",
+    "mac_of",
+]
+
+T = TypeVar("T")
+
+_CLONE_NEWNET: Final = 0x40000000  # <linux/sched.h>
+
+_IP_TIMEOUT_S: Final = 10.0
+
+CANDIDATE_SUBNETS: Final = tuple(f"192.168.{third}" for third in range(213, 253))
+"""First three numbers of the /24 networks that the lab may take for itself."""
+
+# Locally administered prefix that QEMU and libvirt use (52:54:00), then the lab's 77, then the slot.
+_MAC_PREFIX: Final = "52:54:00:77"
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """From where an address is reached.
+
+    Attributes:
+        netns: path of a network namespace such as `/proc/1234/ns/net`; None: the host's own.
+    """
+
+    netns: Path | None = None
+
+
+class _Box(Generic[T]):
+    """Carries the answer of a thread back: a value or an error."""
+
+    def __init__(self) -> None:
+        self.values: list[T] = []
+        self.error: BaseException | None = None
+
+
+def inside(via: Via, action: Callable[[], T]) -> T:
+    """Run `action` in the network namespace of `via` and return its answer.
+
+    The action must be short: the caller waits for it. Commands that it starts are in the namespace.
+
+    Raises:
+        HostError: the namespace does not exist or may not be entered; else whatever `action` raises.
+    """
+    if via.netns is None:
+        return action()
+    box: _Box[T] = _Box()
+    netns = via.netns
+
+    def work() -> None:
+        try:
+            _enter(netns)
+            box.values.append(action())
+        except BaseException as error:  # noqa: BLE001 - the top of a thread: handed to the caller, which raises it
+            box.error = error
+
+    thread = threading.Thread(target=work, name="wsklab-netns")
+    thread.start()
+    thread.join()
+    if box.error is not None:
+        raise box.error
+    return box.values[0]
+
+
+def connect(via: Via, address: tuple[str, int], deadline: Deadline) -> socket.socket:
+    """A TCP connection to `address`, made in the namespace, without Nagle's delay, in blocking mode.
+
+    Raises:
+        ChannelLost: nobody answers there (refused, unreachable).
+        DeadlineExceeded: no answer at all in time.
+        HostError: the namespace cannot be entered.
+    """
+    connection = inside(via, lambda: socket.socket(_family(address), socket.SOCK_STREAM))
+    try:
+        # 0 would mean non-blocking; a deadline that has just passed still gets one short try
+        connection.settimeout(max(deadline.remaining_s, 0.001))
+        connection.connect(address)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(None)
+    except TimeoutError as error:
+        connection.close()
+        raise deadline.exceeded(f"{address[0]}:{address[1]} to accept", last="no answer") from error
+    except OSError as error:
+        connection.close()
+        raise ChannelLost(f"cannot connect to {address[0]}:{address[1]}", why=str(error)) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def listen(via: Via, address: tuple[str, int], *, backlog: int = 16) -> socket.socket:
+    """A listening TCP socket in the namespace; port 0 lets the kernel choose (`getsockname`).
+
+    Raises:
+        HostError: the address is not the host's, or the port is taken.
+    """
+    listener = _bound(via, address, socket.SOCK_STREAM)
+    listener.listen(backlog)
+    return listener
+
+
+def bind_datagram(via: Via, address: tuple[str, int]) -> socket.socket:
+    """A bound UDP socket in the namespace.
+
+    Raises:
+        HostError: as `listen`.
+    """
+    return _bound(via, address, socket.SOCK_DGRAM)
+
+
+def interfaces(via: Via) -> dict[str, list[str]]:
+    """The interfaces of the namespace, each with its addresses as `address/length`."""
+    result: dict[str, list[str]] = {}
+    for entry in _ip(via, "address"):
+        addresses = entry.get("addr_info", [])
+        result[str(entry["ifname"])] = [f"{item['local']}/{item['prefixlen']}" for item in addresses]
+    return result
+
+
+def free_subnet(candidates: Iterable[str] = CANDIDATE_SUBNETS, via: Via | None = None) -> str:
+    """The first candidate (`a.b.c` of a /24) that overlaps no address and no route of the namespace.
+
+    A default route overlaps everything and counts for nothing.
+
+    Raises:
+        HostError: all of them collide.
+    """
+    place = via or Via()
+    taken = [ipaddress.ip_interface(text).network for items in interfaces(place).values() for text in items]
+    for route in [*_ip(place, "route", "show", "table", "all"), *_ip(place, "neighbour")]:
+        target = str(route.get("dst", "default"))
+        with contextlib.suppress(ValueError):  # "default" and what `ip` may invent later
+            taken.append(ipaddress.ip_network(target, strict=False))
+    used = [item for item in taken if isinstance(item, ipaddress.IPv4Network) and item.prefixlen > 0]
+    tried = []
+    for candidate in candidates:
+        if not any(ipaddress.IPv4Network(f"{candidate}.0/24").overlaps(item) for item in used):
+            return candidate
+        tried.append(candidate)
+    raise HostError(
+        "no subnet is free for the lab's network",
+        why=f"each of {len(tried)} candidates overlaps an address or a route of this host",
+        fix="set `subnet` in wsklab.toml to a /24 that is free here",
+        evidence={"tried": tried, "used": [str(item) for item in used]},
+    )
+
+
+def mac_of(slot: int) -> str:
+    """The card address of a guest: unique per slot, and slots are unique per host."""
+    _check_slot(slot, 0xFFFF)
+    return f"{_MAC_PREFIX}:{slot >> 8:02x}:{slot & 0xFF:02x}"
+
+
+def address_of(subnet: str, slot: int) -> str:
+    """The guest's address in the subnet `a.b.c`: the slot is its last number (1 is the host)."""
+    _check_slot(slot, 254)
+    return str(ipaddress.IPv4Address(f"{subnet}.{slot}"))
+
+
+def _check_slot(slot: int, last: int) -> None:
+    if not 2 <= slot <= last:
+        raise UsageError(f"slot {slot} is out of range", why=f"slots go from 2 to {last}")
+
+
+def _bound(via: Via, address: tuple[str, int], kind: int) -> socket.socket:
+    bound = inside(via, lambda: socket.socket(_family(address), kind))
+    try:
+        if kind == socket.SOCK_STREAM:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise HostError(f"cannot bind to {address[0]}:{address[1]}", why=str(error)) from error
+    return bound
+
+
+def _family(address: tuple[str, int]) -> int:
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
+def _ip(via: Via, *words: str) -> list[dict[str, Any]]:
+    deadline = Deadline.after(_IP_TIMEOUT_S)
+    result = inside(via, lambda: run(["ip", "-j", *words], deadline=deadline, output_limit=1 << 24))
+    entries = json.loads(result.stdout or "[]")
+    return [entry for entry in entries if isinstance(entry, dict) and entry]
+
+
+def _enter(netns: Path) -> None:
+    """Move the calling thread into the namespace. Python 3.11 has no `os.setns`."""
+    try:
+        descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"the network namespace {netns} cannot be opened", why=str(error)) from error
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET) != 0:
+            raise HostError(
+                f"cannot enter the network namespace {netns}",
+                why=os.strerror(ctypes.get_errno()),
+                fix="private mode needs root",
+            )
+    finally:
+        os.close(descriptor)
