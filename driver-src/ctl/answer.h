@@ -1,0 +1,28 @@
+/* answer.h - the answers of `wskctl stdio`: one line of JSON, one WriteFile, from any thread. */
+#ifndef WSKCTL_ANSWER_H
+#define WSKCTL_ANSWER_H
+
+#include "base.h"
+#include "text.h"
+
+/* Stands for "the request's id is not known"; the line says null. */
+#define NO_ID UINT64_MAX
+
+typedef struct SENDER {
+    HANDLE output;
+    SRWLOCK lock;
+    volatile int stopping; /* a failing write no longer ends the process */
+} SENDER;
+
+void SenderStart(SENDER *sender, HANDLE output);
+
+/* Starts an answer: {"id":ID,"ok":OK */
+void AnswerStart(TEXT *line, char *buffer, size_t capacity, uint64_t id, int ok);
+
+/* Ends and sends an answer; one that did not fit becomes the error `too_long` for that id. */
+void SendAnswer(SENDER *sender, TEXT *line, uint64_t id);
+
+/* An error answer: a word of the protocol and a sentence; the codes are 0 when there are none. */
+void SendError(SENDER *sender, uint64_t id, const char *what, const char *message, NTSTATUS status, DWORD win32);
+
+#endif

@@ -1,0 +1,110 @@
+/* lines.c - see lines.h. */
+#include "lines.h"
+
+int LineReaderStart(LINE_READER *reader, HANDLE input)
+{
+    memset(reader, 0, sizeof(*reader));
+    reader->input = input;
+    reader->buffer = Allocate(WSKCTL_LINE_LIMIT);
+    return reader->buffer != NULL;
+}
+
+/* A zero-byte write into a pipe reads as zero bytes and is not the end; this many in a row are one. */
+#define EMPTY_READS_LIMIT 16
+
+/* Reads once; 0 at the end of input. */
+static int Fill(LINE_READER *reader)
+{
+    DWORD got = 0;
+    int empty;
+
+    for (empty = 0; empty < EMPTY_READS_LIMIT; empty += 1) {
+        if (!ReadFile(reader->input, reader->buffer + reader->end, (DWORD)(WSKCTL_LINE_LIMIT - reader->end), &got,
+                      NULL)) {
+            return 0;
+        }
+        if (got != 0) {
+            reader->end += got;
+            return 1;
+        }
+        if (GetFileType(reader->input) != FILE_TYPE_PIPE) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static char *FindNewline(LINE_READER *reader)
+{
+    while (reader->searched < reader->end) {
+        if (reader->buffer[reader->searched] == '\n') {
+            return reader->buffer + reader->searched;
+        }
+        reader->searched += 1;
+    }
+    return NULL;
+}
+
+static LINE_RESULT SkipToNewline(LINE_READER *reader)
+{
+    char *newline;
+
+    for (;;) {
+        reader->start = 0;
+        reader->end = 0;
+        reader->searched = 0;
+        if (!Fill(reader)) {
+            reader->ended = 1;
+            return LINE_TOO_LONG;
+        }
+        newline = FindNewline(reader);
+        if (newline != NULL) {
+            reader->start = (size_t)(newline - reader->buffer) + 1;
+            reader->searched = reader->start;
+            return LINE_TOO_LONG;
+        }
+    }
+}
+
+LINE_RESULT LineReaderNext(LINE_READER *reader, char **line, size_t *length)
+{
+    char *newline;
+
+    while (!reader->ended) {
+        newline = FindNewline(reader);
+        if (newline != NULL) {
+            *line = reader->buffer + reader->start;
+            *length = (size_t)(newline - *line);
+            reader->start += *length + 1;
+            reader->searched = reader->start;
+            return LINE_READY;
+        }
+        if (reader->start > 0) {
+            memmove(reader->buffer, reader->buffer + reader->start, reader->end - reader->start);
+            reader->end -= reader->start;
+            reader->searched -= reader->start;
+            reader->start = 0;
+        }
+        if (reader->end == WSKCTL_LINE_LIMIT) {
+            return SkipToNewline(reader);
+        }
+        if (!Fill(reader)) {
+            reader->ended = 1;
+        }
+    }
+    return LINE_END;
+}
+
+int WriteAll(HANDLE output, const char *bytes, size_t length)
+{
+    DWORD written;
+
+    while (length > 0) {
+        if (!WriteFile(output, bytes, (DWORD)length, &written, NULL)) {
+            return 0;
+        }
+        bytes += written;
+        length -= written;
+    }
+    return 1;
+}
