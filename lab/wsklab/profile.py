@@ -1,0 +1,236 @@
+"""Guest profiles: `images/<name>/guest.toml`, what a guest is and what it can do.
+
+A new guest version is a new folder, no code. A profile is data about the guest; how its image is
+made is the `recipe` section, which the builder of that kind reads.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from wsklab.errors import ProfileError
+
+__all__ = ["Facts", "GuestProfile", "Recipe", "WineRecipe", "load_profile", "load_profiles", "unknown_profile"]
+
+#: The file that makes a folder a guest profile.
+PROFILE_FILE = "guest.toml"
+
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,31}$")]
+
+
+class _Section(BaseModel):
+    """A table of the file: read-only, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Facts(_Section):
+    """What results from this guest can mean; the judge and the cases read these.
+
+    Attributes:
+        irql_real: raising the IRQL has the effect that Windows gives it.
+        event_callbacks: WSK event callbacks are delivered.
+        provider_drops_irps: the WSK provider may fail a call and never complete its IRP.
+        output_clamped: an IOCTL's `Information` is limited to the caller's buffer by the system.
+        single_dispatch_thread: all requests of all clients are dispatched by one thread.
+        unload_ignores_handles: a driver is unloaded although handles on its device are open.
+        access_control: the security descriptor of a device is enforced.
+        kernel_dump: a stop of the guest's kernel leaves a Windows crash dump.
+        wine_version: the version of Wine, for guests of kind wine.
+    """
+
+    irql_real: bool
+    event_callbacks: bool
+    provider_drops_irps: bool
+    output_clamped: bool
+    single_dispatch_thread: bool = False
+    unload_ignores_handles: bool = False
+    access_control: bool = True
+    kernel_dump: bool = True
+    wine_version: str | None = None
+
+
+class WineRecipe(_Section):
+    """How a guest of kind wine is baked: a Debian suite, packages, and the shared folder of files.
+
+    Attributes:
+        builder: always `wine`.
+        suite: the Debian suite.
+        packages: Debian packages besides the essential ones; their dependencies come along, recommended ones do not.
+        common: folder below `images/common` with the guest's own files.
+        wine_loader: the Wine loader in the guest, called without the distribution's wrapper script.
+        wine_server: the Wine server in the guest.
+        modules: kernel modules that the initial RAM disk loads, by name; what they need comes along,
+            what the kernel has built in is left out.
+        cmdline: the kernel's command line.
+    """
+
+    builder: Literal["wine"]
+    suite: _Name
+    packages: tuple[str, ...]
+    common: _Name = "wine"
+    wine_loader: str
+    wine_server: str
+    modules: tuple[str, ...]
+    cmdline: str
+
+
+#: The `recipe` section. One member today; a Windows recipe becomes the second, told apart by `builder`.
+Recipe = WineRecipe
+
+
+class GuestProfile(_Section):
+    """One guest profile.
+
+    Attributes:
+        name: its name, that of its folder.
+        kind: `windows`, `wine` or `shim`: what a pass on it means.
+        release: the system in words.
+        build: its build: `10.0.26100.1742`, or Wine's version.
+        edition: edition of Windows, or "".
+        architecture: Debian's or Windows' name of the processor architecture.
+        firmware: `bios` or `uefi` (guests with a kernel of their own are started directly).
+        memory_mib: memory in MiB.
+        vcpus: number of virtual processors.
+        cpu_model: QEMU's processor model.
+        disk_gib: virtual size of the disk in GiB; the file is smaller.
+        nic_model: network adapter: `virtio`, `e1000e`, ...
+        disk_bus: `virtio`, `sata`, ...
+        recipe: how its image is made; None when the image can only be imported.
+        boot_budget_s: seconds from start to ready on KVM; scaled by the lab's timeout factor.
+        ready_check: a command that succeeds in a guest that is ready.
+        facts: what it can do.
+        baseline: file name of its known deviations, beside the profile.
+        notes: for people.
+        directory: the profile's folder (not in the file).
+    """
+
+    name: _Name
+    kind: Literal["windows", "wine", "shim"]
+    release: str
+    build: str
+    edition: str = ""
+    architecture: Literal["amd64"] = "amd64"
+    firmware: Literal["bios", "uefi"] = "bios"
+    memory_mib: Annotated[int, Field(ge=128, le=1 << 20)]
+    vcpus: Annotated[int, Field(ge=1, le=64)]
+    cpu_model: str
+    disk_gib: Annotated[int, Field(ge=1, le=4096)]
+    nic_model: str = "virtio"
+    disk_bus: str = "virtio"
+    recipe: Recipe | None = None
+    boot_budget_s: Annotated[float, Field(gt=0)]
+    ready_check: str
+    facts: Facts
+    baseline: str = "baseline.toml"
+    notes: str = ""
+    directory: Path
+
+    @model_validator(mode="after")
+    def _consistent(self) -> GuestProfile:
+        if self.kind == "wine" and self.recipe is None:
+            raise ValueError("a guest of kind wine needs a recipe section")
+        if self.kind == "wine" and self.facts.wine_version is None:
+            raise ValueError("a guest of kind wine needs facts.wine_version")
+        return self
+
+    @property
+    def baseline_file(self) -> Path:
+        """The file of known deviations; it need not exist."""
+        return self.directory / self.baseline
+
+
+def load_profile(directory: Path) -> GuestProfile:
+    """Read one profile.
+
+    Raises:
+        ProfileError: the file is missing, not TOML, or says something that the schema does not know.
+    """
+    file = directory / PROFILE_FILE
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _error(file, "", f"cannot read {file}", str(error), "make the file, or remove the folder") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _error(file, "", f"{file} is not TOML", str(error), "correct the line that is named") from error
+    if "directory" in document:
+        raise _error(file, "directory", f"{file}: unknown key directory", "the folder is known without it", "remove it")
+    try:
+        profile = GuestProfile.model_validate({**document, "directory": directory})
+    except ValidationError as error:
+        raise _from_validation(file, error) from error
+    if profile.name != directory.name:
+        raise _error(
+            file,
+            "name",
+            f"{file}: name is {profile.name!r}",
+            f"the folder is called {directory.name!r}, and both must agree",
+            "rename one of them",
+        )
+    return profile
+
+
+def load_profiles(root: Path) -> dict[str, GuestProfile]:
+    """Every profile below `root`, by name, in the order of their names.
+
+    Raises:
+        ProfileError: the first profile that is wrong.
+    """
+    files = sorted(root.glob(f"*/{PROFILE_FILE}"))
+    return {profile.name: profile for profile in (load_profile(file.parent) for file in files)}
+
+
+def unknown_profile(name: str, known: Iterable[str]) -> ProfileError:
+    """The error for a profile name that nobody has; names the nearest."""
+    names = sorted(known)
+    nearest = _nearest(name, names)
+    return ProfileError(
+        f"there is no guest profile {name}",
+        why=f"known: {', '.join(names) or 'none'}",
+        fix=f"did you mean {nearest}?" if nearest else "wsklab guests lists them",
+        evidence={"file": "", "key": name, "nearest": nearest},
+    )
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return found[0] if found else ""
+
+
+def _error(file: Path, key: str, message: str, why: str, fix: str, nearest: str = "") -> ProfileError:
+    return ProfileError(
+        message, why=why, fix=fix, evidence={"file": str(file), "key": key, **({"nearest": nearest} if nearest else {})}
+    )
+
+
+def _from_validation(file: Path, error: ValidationError) -> ProfileError:
+    """The first complaint, as file, key and, for an unknown key, the nearest one."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        nearest = _nearest(str(first["loc"][-1]), _keys_of(GuestProfile, first["loc"][:-1]))
+        fix = f"did you mean {nearest}?" if nearest else "remove it"
+        return _error(file, key, f"{file}: unknown key {key}", "the schema has no such key", fix, nearest)
+    if first["type"] == "missing":
+        return _error(file, key, f"{file}: {key} is missing", "it has no default", f"add {key}")
+    return _error(file, key, f"{file}: {key or 'profile'} is wrong", _complaint(first), "correct the value")
+
+
+def _complaint(first: Mapping[str, Any]) -> str:
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{message}, not {first['input']!r}" if first["loc"] else message
+
+
+def _keys_of(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table that `path` leads to."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return [name for name in model.model_fields if name != "directory"]
