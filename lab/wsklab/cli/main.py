@@ -11,6 +11,7 @@ from types import FrameType
 from typer.exceptions import Abort, Exit, TyperException
 
 from wsklab.cli import exits
+from wsklab.cli.output import error_document
 from wsklab.cli.runtime import Runtime, default_runtime
 from wsklab.errors import LabError, UsageError
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> i
         return _usage(current, problem)
     except BrokenPipeError:
         # The reader of a pipe left, as in `wsklab list | head -1`: nothing to say to it.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return exits.OK
 
 
@@ -58,8 +59,10 @@ def _usage(runtime: Runtime, problem: TyperException) -> int:
     context = getattr(problem, "ctx", None)
     path = context.command_path if context is not None else "wsklab"
     message = problem.format_message().strip().rstrip(".")
-    if not message:
-        # `wsklab` alone, or a group without a sub-command: the help has been printed.
+    if type(problem).__name__ == "NoArgsIsHelpError":
+        # `wsklab` alone, or a group without a sub-command: its message is the help.
+        runtime.output.note(message)
+        runtime.output.document({"error": error_document(UsageError("a command is missing", fix=f"see {path} --help"))})
         return exits.USAGE
     message = message[:1].lower() + message[1:]
     runtime.output.error(UsageError(message, why=f"{path} was called so", fix=f"see {path} --help"))
@@ -69,18 +72,10 @@ def _usage(runtime: Runtime, problem: TyperException) -> int:
 def _interrupted(runtime: Runtime) -> int:
     """Say what has been put away; the context managers have done it on the way here."""
     cleaned = "; ".join(runtime.cleaned) or "nothing had been started"
-    error = LabError(
-        "interrupted", why="Ctrl-C or a termination signal", evidence={"cleaned": list(runtime.cleaned)}
-    )
-    runtime.output.document({"error": {**_document(error), "class": "Interrupted"}})
+    error = LabError("interrupted", why="Ctrl-C or a termination signal", evidence={"cleaned": list(runtime.cleaned)})
+    runtime.output.document({"error": {**error_document(error), "class": "Interrupted"}})
     runtime.output.note(f"interrupted; cleaned up: {cleaned}")
     return exits.INTERRUPTED
-
-
-def _document(error: LabError) -> dict[str, object]:
-    from wsklab.cli.output import error_document
-
-    return error_document(error)
 
 
 @contextmanager
@@ -100,5 +95,3 @@ def _polite_signals(runtime: Runtime) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-

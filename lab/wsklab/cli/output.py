@@ -16,8 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from wsklab.errors import LabError
 
@@ -40,17 +39,20 @@ def to_json(value: object) -> object:
     """Values of the lab as JSON: paths, enumerations, dataclasses, models, bytes, sets."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, datetime):
-        return timestamp(value)
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=str)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
+    for kinds, convert in _CONVERSIONS:
+        if isinstance(value, kinds):
+            return convert(value)
     return str(value)
+
+
+_CONVERSIONS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
+    (enum.Enum, lambda value: value.value),
+    (bytes, bytes.hex),
+    (datetime, timestamp),
+    ((set, frozenset), lambda value: sorted(value, key=str)),
+)
 
 
 def error_document(error: LabError) -> dict[str, object]:

@@ -6,14 +6,18 @@ This is the seam of the command tests: they hand the commands a subclass that an
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import socket
+
     from wsklab.assemble import Lab
     from wsklab.config import LabConfig
+    from wsklab.guest import Guest
     from wsklab.home import Home
     from wsklab.image.store import ImageStore
     from wsklab.mode import ModeChoice
@@ -57,3 +61,86 @@ class Services:
         from wsklab.image.store import ImageStore
 
         return ImageStore(self.home(config).images)
+
+    # -- guests --------------------------------------------------------------------------------
+
+    def start_guest(
+        self, lab: Lab, profile: GuestProfile, *, name: str, expires: str, step: Callable[[str], None]
+    ) -> Guest:
+        """Start a guest that belongs to this user and wait until it is ready; on failure nothing of it is left."""
+        from wsklab.guest import Claim
+
+        guest = lab.start_guest(profile, Claim(owner=lab.owner, purpose="user", expires=expires, name=name))
+        try:
+            step("booting")
+            ready_s = guest.wait_ready(lab.timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
+            guest.remember(ready_s=round(ready_s, 2))
+        except BaseException:
+            guest.destroy(lab.slots)
+            raise
+        return guest
+
+    def destroy(self, lab: Lab, guest: Guest) -> None:
+        """Remove a guest and everything of it."""
+        guest.destroy(lab.slots)
+
+    def connect(self, guest: Guest, port: int, timeout_s: float) -> socket.socket:
+        """A connection to a port of a guest, from inside its namespace where it has one."""
+        from wsklab.deadline import Deadline
+        from wsklab.network import connect
+
+        return connect(guest.via, (guest.address[0], port), Deadline.after(timeout_s))
+
+    def deploy(self, lab: Lab, guest: Guest, file: Path, *, service: str, start: bool) -> str:
+        """Copy a driver image into a guest, install its service, start it; returns the service's name.
+
+        An installed service of that name is stopped and replaced.
+
+        Raises:
+            ToolchainError: the file is not a driver image. DriverServiceError: the guest refuses it.
+        """
+        from wsklab.service import DriverService, ServiceState
+        from wsklab.toolchain import require_driver_image
+
+        require_driver_image(file)
+        name = service or file.stem
+        target = f"C:\\wsklab\\{file.name}"
+        deadline = lab.timeouts.after(60)
+        with guest.open_channel(deadline) as channel:
+            driver = DriverService(channel, name)
+            state = driver.query(deadline).state
+            if state is not ServiceState.ABSENT:
+                if state is not ServiceState.STOPPED:
+                    driver.stop(deadline)
+                driver.delete(deadline)
+            channel.put(file, target, deadline)
+            driver.install(target, deadline)
+            if start:
+                driver.start(lab.timeouts.after(30))
+        return name
+
+    # -- programs of the host ------------------------------------------------------------------
+
+    def launcher(self, environ: Mapping[str, str]) -> list[str]:
+        """The command line that starts this program again, from any folder and shell."""
+        path = environ.get("WSKLAB_INTERNAL_LAUNCHER", "")
+        if path:
+            return [path]
+        source = str(Path(__file__).resolve().parents[2])
+        return ["env", f"PYTHONPATH={source}", sys.executable, "-m", "wsklab"]
+
+    def become(self, argv: Sequence[str]) -> None:
+        """Replace this process; returns never."""
+        sys.stdout.flush()
+        os.execvp(argv[0], list(argv))  # noqa: S606 - the user's own terminal goes to ssh
+
+    def run_host_command(self, argv: Sequence[str], timeout_s: float) -> None:
+        """Run a command that mends the host.
+
+        Raises:
+            HostCommandError: it failed.
+        """
+        from wsklab.deadline import Deadline
+        from wsklab.process import run
+
+        run(list(argv), deadline=Deadline.after(timeout_s))

@@ -1,0 +1,91 @@
+"""`driver build|check|kit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsklab.cli import exits
+from wsklab.cli.runtime import Runtime, command
+from wsklab.errors import UsageError
+
+if TYPE_CHECKING:
+    from wsklab.toolchain import BuildResult
+
+__all__ = ["build_driver", "register"]
+
+#: Budget for building, signing and checking the driver, in seconds at timeout factor 1.
+_BUILD_S = 300.0
+
+Source = Annotated[
+    Path | None, typer.Option("--source", metavar="DIR", help="Driver sources; default: the ones of this lab.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(no_args_is_help=True, help="The Windows driver.", rich_markup_mode=None)
+    app.add_typer(group, name="driver")
+    command(group, "build", help="Cross-build the driver and wskctl, sign and check them.")(build)
+    command(group, "check", help="Look at a driver image: headers, sections, imports, signature.")(check)
+    command(group, "kit", help="Make the zip that runs on any test-signed x64 Windows.")(kit)
+
+
+def build_driver(cli: Runtime, source: Path | None = None) -> BuildResult:
+    """Build, sign and check our driver; used by `driver build`, `driver kit`, `deploy` and `run`.
+
+    Raises:
+        ToolchainError: one of the three failed; the finding is named.
+    """
+    config = cli.config()
+    with cli.output.progress("driver") as step:
+        return cli.services.build_driver(
+            cli.services.home(config), source, scale=config.timeout_scale or 1.0, budget_s=_BUILD_S, progress=step
+        )
+
+
+def build(cli: Runtime, source: Source = None) -> int:
+    """Build and show where the files are."""
+    result = build_driver(cli, source)
+    cli.output.document({"driver": result})
+    cli.output.line(f"driver  {result.sys}")
+    cli.output.line(f"wskctl  {result.ctl}")
+    cli.output.line(f"digest  {result.digest}")
+    return exits.OK
+
+
+def check(
+    cli: Runtime,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A driver image; default: ours, built first.")
+    ] = None,
+) -> int:
+    """Show the findings; any finding is exit code 1."""
+    if file is not None and not file.is_file():
+        raise UsageError(f"there is no file {file}", fix="name a .sys file")
+    path = file or build_driver(cli).sys
+    findings = cli.services.check_driver(path)
+    cli.output.document({"file": path, "findings": findings})
+    if findings:
+        cli.output.table("", ("rule", "finding"), [[str(f.rule), str(f.message)] for f in findings])
+        return exits.FINDING
+    cli.output.line(f"ok: {path} has no findings")
+    return exits.OK
+
+
+def kit(
+    cli: Runtime,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The zip to write.")] = Path(
+        "wsklab-kit.zip"
+    ),
+) -> int:
+    """Write the kit."""
+    result = build_driver(cli)
+    path = cli.services.make_kit(cli.services.home(cli.config()), result, output)
+    cli.output.document({"kit": path, "driver_sha256": result.digest})
+    cli.output.line(f"kit {path}")
+    cli.output.line("on the Windows machine: unpack it, open an administrator's prompt, start run.cmd;")
+    cli.output.line("bring the JSON back and show it: wsklab results import FILE")
+    return exits.OK

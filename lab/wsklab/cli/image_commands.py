@@ -1,0 +1,156 @@
+"""`guests` and `image build|list|verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wsklab.cli.names import matching
+from wsklab.cli.runtime import Runtime, command
+from wsklab.errors import ImageError
+
+if TYPE_CHECKING:
+    from wsklab.image.store import Image
+    from wsklab.profile import GuestProfile
+
+__all__ = ["capabilities", "register"]
+
+#: Budget for one bake, in seconds at timeout factor 1; a slow mirror is the usual reason for using it up.
+_BAKE_S = 1800.0
+
+Profiles = Annotated[list[str], typer.Argument(metavar="PROFILE...", help="Profile names; patterns are allowed.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    command(app, "guests", help="Guest profiles, their images, what each can do.")(guests)
+    group = typer.Typer(no_args_is_help=True, help="Images of guests.", rich_markup_mode=None)
+    app.add_typer(group, name="image")
+    command(group, "build", help="Make the images of profiles; one that is up to date is left alone.")(build)
+    command(group, "list", help="Images in the store.")(list_images)
+    command(group, "verify", help="Compare every file of images with its digest.")(verify)
+
+
+def capabilities(profile: GuestProfile) -> list[str]:
+    """What a guest of this profile can do, as words: its facts that are true."""
+    facts = profile.facts.model_dump()
+    return sorted(name for name, value in facts.items() if value is True)
+
+
+def select_profiles(cli: Runtime, patterns: list[str]) -> list[GuestProfile]:
+    """The profiles that the patterns name.
+
+    Raises:
+        UsageError: a pattern fits none. ProfileError: a profile is wrong.
+    """
+    return matching(
+        cli.services.profiles().values(), patterns, name=lambda p: p.name, what="profile", listing="wsklab guests"
+    )
+
+
+def guests(cli: Runtime) -> int:
+    """Show every profile."""
+    store = cli.services.store(cli.config())
+    rows: list[dict[str, Any]] = [
+        {
+            "profile": profile.name,
+            "kind": profile.kind,
+            "release": profile.release,
+            "build": profile.build,
+            "image": str(store.state(profile)),
+            "capabilities": capabilities(profile),
+        }
+        for profile in cli.services.profiles().values()
+    ]
+    cli.output.document({"guests": rows})
+    columns = ("profile", "kind", "release", "build", "image")
+    cli.output.table(
+        "",
+        (*columns, "capabilities"),
+        [[*(str(row[key]) for key in columns), ", ".join(row["capabilities"])] for row in rows],
+    )
+    return 0
+
+
+def build(cli: Runtime, profiles: Profiles) -> int:
+    """Bake the images that are absent or stale."""
+    from wsklab.deadline import Deadline
+
+    config = cli.config()
+    store = cli.services.store(config)
+    images = []
+    for profile in select_profiles(cli, profiles):
+        with cli.output.progress(f"image {profile.name}") as step:
+            deadline = Deadline.after(_BAKE_S * (config.timeout_scale or 1.0))
+            images.append(store.build(profile, deadline=deadline, progress=step))
+    _show(cli, images)
+    return 0
+
+
+def list_images(cli: Runtime) -> int:
+    """Show the store."""
+    _show(cli, cli.services.store(cli.config()).list())
+    return 0
+
+
+def verify(cli: Runtime, profiles: Annotated[list[str] | None, typer.Argument(metavar="[PROFILE]...")] = None) -> int:
+    """Check digests; a damaged image is an error that names the file."""
+    store = cli.services.store(cli.config())
+    images = (
+        matching(store.list(), profiles or ["*"], name=lambda i: i.profile, what="image", listing="wsklab image list")
+        if profiles
+        else list(store.list())
+    )
+    damaged: list[ImageError] = []
+    for image in images:
+        try:
+            store.verify(image)
+            cli.output.line(f"ok      {image.profile} {image.digest[:12]}")
+        except ImageError as error:
+            damaged.append(error)
+            cli.output.line(f"damaged {image.profile} {image.digest[:12]}: {error.message}")
+    if damaged:
+        raise damaged[0]
+    _show_json(cli, images)
+    return 0
+
+
+def _show(cli: Runtime, images: list[Image]) -> None:
+    _show_json(cli, images)
+    cli.output.table(
+        "",
+        ("profile", "digest", "size", "made", "folder"),
+        [
+            [
+                image.profile,
+                image.digest[:12],
+                f"{_size_mib(image.directory)} MiB",
+                str(image.manifest.built_at),
+                str(image.directory),
+            ]
+            for image in images
+        ],
+    )
+
+
+def _show_json(cli: Runtime, images: list[Image]) -> None:
+    cli.output.document(
+        {
+            "images": [
+                {
+                    "profile": image.profile,
+                    "digest": image.digest,
+                    "directory": image.directory,
+                    "manifest": image.manifest,
+                }
+                for image in images
+            ]
+        }
+    )
+
+
+def _size_mib(directory: Path) -> int:
+    """Disk space that the files of an image take, in MiB."""
+    return sum(path.stat().st_blocks * 512 for path in directory.iterdir() if path.is_file()) >> 20

@@ -1,0 +1,56 @@
+"""Names and patterns that the user types, against the names that exist."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from wsklab.errors import UsageError
+
+__all__ = ["matching", "one"]
+
+T = TypeVar("T")
+
+
+def matching(
+    things: Iterable[T], patterns: Sequence[str], *, name: Callable[[T], str], what: str, listing: str
+) -> list[T]:
+    """Every thing whose name fits one of the patterns (`*`, `?`, `[...]`), each once, in the given order.
+
+    Args:
+        what: the kind of thing, for the error.
+        listing: the command that lists them, for the error.
+
+    Raises:
+        UsageError: a pattern fits nothing; a plain name gets the nearest one that exists.
+    """
+    known = list(things)
+    names = [name(thing) for thing in known]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            close = difflib.get_close_matches(pattern, names, n=1, cutoff=0.4)
+            raise UsageError(
+                f"no {what} is called {pattern!r}",
+                why=f"known: {', '.join(names)}" if names else f"there is no {what}",
+                fix=f"did you mean {close[0]!r}?" if close else f"`{listing}` shows them",
+                evidence={"name": pattern, "nearest": close[0] if close else ""},
+            )
+    return [thing for thing in known if any(fnmatch.fnmatchcase(name(thing), pattern) for pattern in patterns)]
+
+
+def one(things: Iterable[T], pattern: str, *, name: Callable[[T], str], what: str, listing: str) -> T:
+    """The one thing that fits.
+
+    Raises:
+        UsageError: none does, or several do.
+    """
+    found = matching(things, [pattern], name=name, what=what, listing=listing)
+    if len(found) > 1:
+        raise UsageError(
+            f"{pattern!r} fits {len(found)} {what}s",
+            why=", ".join(name(thing) for thing in found),
+            fix="name one",
+        )
+    return found[0]
