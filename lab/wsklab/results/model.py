@@ -1,0 +1,137 @@
+"""What a run writes down: one line per case, one document per run. The formats of the design, section 3."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wsklab.rules import AssertionClass
+from wsklab.verdict import CaseVerdict, RuleVerdict
+
+__all__ = [
+    "AssertionResult",
+    "CaseResult",
+    "GuestResult",
+    "RuleResult",
+    "RuleRow",
+    "RunDocument",
+    "TotalRow",
+]
+
+
+class _Model(BaseModel):
+    # fields may be added by a later version; a reader of today ignores them
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class AssertionResult(_Model):
+    """One statement of a case about a rule; see `wsklab.verdict.Assertion`."""
+
+    kind: AssertionClass
+    name: str
+    expected: str
+    observed: str
+    held: bool
+
+
+class RuleResult(_Model):
+    """A rule in one case: the verdict, why, how often the rule's condition arose, and what was seen."""
+
+    rule: str
+    verdict: RuleVerdict
+    notes: tuple[str, ...] = ()
+    met: int = 0
+    assertions: tuple[AssertionResult, ...] = ()
+
+
+class CaseResult(_Model):
+    """One line of `results.jsonl`.
+
+    Attributes:
+        case: file and function of the case with its own parameters, the same for every guest.
+        item: the pytest node id.
+        worker: the xdist worker that ran it, or `main`.
+        rerun: whether it is the second attempt after its first worker died.
+        seconds: from the granted lease to the end of the tear-down.
+        evidence: the case's folder, relative to the run's; empty when there is none.
+    """
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    case: str
+    item: str
+    profile: str
+    kind: str
+    guest: str = ""
+    build: str = ""
+    verifier: str = "off"
+    driver_sha256: str = ""
+    verdict: CaseVerdict
+    message: str = ""
+    rules: tuple[RuleResult, ...] = ()
+    worker: str = "main"
+    rerun: bool = False
+    started: str = ""
+    seconds: float = 0.0
+    evidence: str = ""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class GuestResult(_Model):
+    """A guest that took part in a run."""
+
+    name: str
+    profile: str
+    kind: str
+    method: str = ""
+    why: str = ""
+    ready_s: float = 0.0
+    build: str = ""
+    os_version: str = ""
+    driver_sha256: str = ""
+    verifier: str = "off"
+
+
+class RuleRow(_Model):
+    """A rule's verdict on one sort of guest. `cases` are the ids of the cases that covered it."""
+
+    rule: str
+    profile: str
+    kind: str
+    build: str
+    verifier: str
+    driver_sha256: str
+    verdict: RuleVerdict
+    cases: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class TotalRow(_Model):
+    """How many cases of a profile ended with a verdict."""
+
+    profile: str
+    kind: str
+    verdict: CaseVerdict
+    cases: int
+
+
+class RunDocument(_Model):
+    """What `run --json` prints and `run.json` holds."""
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    run_id: str
+    exit_code: int
+    started: str = ""
+    wall_s: float
+    results_dir: str
+    guests: tuple[GuestResult, ...] = ()
+    results: tuple[RuleRow, ...] = ()
+    totals: tuple[TotalRow, ...] = ()
+    #: guests that could not be made, and lab faults outside of any case
+    problems: tuple[dict[str, str], ...] = ()
+    error: dict[str, Any] | None = None
+    #: who brought the run in, and from where; empty for a run of this lab
+    imported: str = ""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)

@@ -1,0 +1,127 @@
+"""From the lines of a run to its document: a verdict for every selected rule on every guest profile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from wsklab.results.model import CaseResult, GuestResult, RuleRow, RunDocument, TotalRow
+from wsklab.rules import Catalogue, Rule
+from wsklab.verdict import CaseVerdict, RuleVerdict, apply_twins, combine, exit_code
+
+__all__ = ["document_of", "rule_rows", "totals"]
+
+#: The most explaining sentences that a row of the matrix keeps.
+NOTES_LIMIT = 6
+
+
+def totals(cases: Iterable[CaseResult]) -> tuple[TotalRow, ...]:
+    """How the cases of each profile ended; kinds are never added up."""
+    counted = Counter((case.kind, case.profile, case.verdict) for case in cases)
+    return tuple(
+        TotalRow(kind=kind, profile=profile, verdict=verdict, cases=count)
+        for (kind, profile, verdict), count in sorted(counted.items(), key=lambda entry: entry[0][:2])
+    )
+
+
+def rule_rows(
+    cases: Sequence[CaseResult], profiles: Mapping[str, str], catalogue: Catalogue, selected: Sequence[Rule]
+) -> tuple[RuleRow, ...]:
+    """A row for every rule that was selected or that a case covered, for every profile.
+
+    Args:
+        profiles: the profiles of the run and their kinds.
+        selected: rules that must have a verdict: without a case they are `not_implemented`.
+    """
+    rows: list[RuleRow] = []
+    for profile, kind in profiles.items():
+        own = [case for case in cases if case.profile == profile]
+        # a replacement guest of a profile runs the same image and driver: any case tells the build
+        sample = next((case for case in own if case.build), None)
+        verdicts: dict[str, RuleVerdict] = {}
+        covered: dict[str, list[str]] = {}
+        notes: dict[str, list[str]] = {}
+        for case in own:
+            for result in case.rules:
+                known = verdicts.get(result.rule)
+                verdicts[result.rule] = combine([result.verdict] if known is None else [known, result.verdict])
+                covered.setdefault(result.rule, []).append(case.case)
+                notes.setdefault(result.rule, []).extend(result.notes)
+        for rule in selected:
+            if rule.id not in verdicts:
+                verdicts[rule.id] = RuleVerdict.NOT_IMPLEMENTED
+                notes[rule.id] = ["no case covers this rule yet"]
+        verdicts = apply_twins(verdicts, catalogue)
+        rows.extend(
+            RuleRow(
+                rule=rule.id,
+                profile=profile,
+                kind=kind,
+                build=sample.build if sample else "",
+                verifier=sample.verifier if sample else "off",
+                driver_sha256=sample.driver_sha256 if sample else "",
+                verdict=verdicts[rule.id],
+                cases=tuple(dict.fromkeys(covered.get(rule.id, ()))),
+                notes=tuple(dict.fromkeys(notes.get(rule.id, ())))[:NOTES_LIMIT],
+            )
+            for rule in catalogue
+            if rule.id in verdicts
+        )
+    return tuple(rows)
+
+
+def document_of(
+    *,
+    run_id: str,
+    started: str,
+    wall_s: float,
+    results_dir: str,
+    cases: Sequence[CaseResult],
+    profiles: Mapping[str, str],
+    guests: Iterable[GuestResult],
+    catalogue: Catalogue,
+    selected: Sequence[Rule],
+    problems: Sequence[Mapping[str, str]] = (),
+    never_ready: bool = False,
+    allow_unimplemented: bool = False,
+    usage_error: bool = False,
+    interrupted: bool = False,
+) -> RunDocument:
+    """The document of a finished (or cut short) run."""
+    rows = rule_rows(cases, profiles, catalogue, selected)
+    # a case that was run again after its worker died is counted by its last attempt
+    last = {(case.profile, case.item): case.verdict for case in cases}
+    code = exit_code(
+        (row.verdict for row in rows),
+        last.values(),
+        usage_error=usage_error,
+        never_ready=never_ready,
+        allow_unimplemented=allow_unimplemented,
+        lab_error=bool(problems) or not cases,
+        interrupted=interrupted,
+    )
+    return RunDocument(
+        run_id=run_id,
+        exit_code=code,
+        started=started,
+        wall_s=round(wall_s, 3),
+        results_dir=results_dir,
+        guests=tuple(guests),
+        results=rows,
+        totals=totals(case for case in cases if last[case.profile, case.item] is case.verdict),
+        problems=tuple(dict(problem) for problem in problems),
+        error={
+            "class": "Interrupted",
+            "message": "the run was interrupted",
+            "why": "",
+            "fix": "start it again",
+            "evidence": {},
+        }
+        if interrupted
+        else None,
+    )
+
+
+def decided(cases: Iterable[CaseResult]) -> int:
+    """How many cases passed or found something."""
+    return sum(case.verdict not in {CaseVerdict.SKIPPED, CaseVerdict.LAB_ERROR} for case in cases)
