@@ -1,0 +1,198 @@
+"""Who holds which guest, who waits: the broker's state without threads, sockets or guests.
+
+Rules. A request names all its profiles at once and is granted whole or not at all, so no two owners can wait
+for each other. Requests are served in order of arrival per profile: a request that cannot be granted stops
+later ones for the same profiles, so an exclusive request waits only for the shared leases that are out.
+A dirty guest gets no new lease and is handed out for replacement when its last lease has come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from wsklab.errors import LeaseError
+
+__all__ = ["Grant", "LeaseModel"]
+
+#: Ports of leases: below the ephemeral ranges of Linux (32768) and Windows (49152), above the usual services.
+FIRST_PORT = 10240
+PORTS_PER_LEASE = 32
+PORT_BLOCKS = 688
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A request that was granted just now. `number` never repeats; `block` is the lease's own port block."""
+
+    ticket: int
+    owner: str
+    guests: tuple[str, ...]
+    exclusive: bool
+    block: int
+
+    @property
+    def first_port(self) -> int:
+        """The first port of the block."""
+        return FIRST_PORT + self.block * PORTS_PER_LEASE
+
+    @property
+    def loopback(self) -> str:
+        """127.x.y.1: 127.0.0.x is left to the guest's own services."""
+        return f"127.{1 + self.block // 250}.{1 + self.block % 250}.1"
+
+
+@dataclass(slots=True)
+class _Guest:
+    profile: str
+    holders: set[int] = field(default_factory=set)
+    exclusive: bool = False
+    dirty: bool = False
+    last_owner: str = ""
+
+
+@dataclass(slots=True)
+class _Request:
+    ticket: int
+    owner: str
+    profiles: tuple[str, ...]
+    exclusive: bool
+
+
+class LeaseModel:
+    """The state. Not thread-safe: the broker guards it with one lock.
+
+    Args:
+        shared_limit: how many shared leases one guest carries at the same time.
+    """
+
+    def __init__(self, *, shared_limit: int = 4) -> None:
+        self._shared_limit = shared_limit
+        self._guests: dict[str, _Guest] = {}
+        self._waiting: list[_Request] = []
+        self._out: dict[int, Grant] = {}
+        self._next = 1
+
+    @property
+    def leases(self) -> tuple[Grant, ...]:
+        """The leases that are out."""
+        return tuple(self._out.values())
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """The tickets that wait, the oldest first."""
+        return tuple(request.ticket for request in self._waiting)
+
+    def guests(self, profile: str) -> tuple[str, ...]:
+        """The clean guests of a profile."""
+        return tuple(name for name, guest in self._guests.items() if guest.profile == profile and not guest.dirty)
+
+    def add_guest(self, name: str, profile: str) -> None:
+        """A guest is ready."""
+        if name in self._guests:
+            raise LeaseError(f"guest {name} was offered twice")
+        self._guests[name] = _Guest(profile)
+
+    def request(self, owner: str, profiles: Sequence[str], *, exclusive: bool) -> int:
+        """Queue up; returns the ticket. An owner holds or waits for one lease at a time."""
+        if not profiles:
+            raise LeaseError("a request names at least one profile")
+        if any(grant.owner == owner for grant in self.leases) or any(own.owner == owner for own in self._waiting):
+            raise LeaseError(
+                f"{owner} asked for a second lease",
+                why="an owner that waits while it holds could block another for ever",
+                fix="name all guests of a case in one request",
+            )
+        ticket = self._next
+        self._next += 1
+        self._waiting.append(_Request(ticket, owner, tuple(profiles), exclusive))
+        return ticket
+
+    def cancel(self, ticket: int) -> None:
+        """Leave the queue; no error when the ticket is not in it."""
+        self._waiting = [request for request in self._waiting if request.ticket != ticket]
+
+    def grant(self) -> tuple[Grant, ...]:
+        """Grant every request that can be granted now, in order of arrival."""
+        granted: list[Grant] = []
+        blocked: set[str] = set()
+        for request in tuple(self._waiting):
+            chosen = None if blocked.intersection(request.profiles) else self._choose(request)
+            if chosen is None:
+                blocked.update(request.profiles)
+                continue
+            grant = Grant(
+                ticket=request.ticket,
+                owner=request.owner,
+                guests=chosen,
+                exclusive=request.exclusive,
+                block=self._free_block(request.ticket),
+            )
+            for name in chosen:
+                guest = self._guests[name]
+                guest.holders.add(grant.ticket)
+                guest.exclusive = request.exclusive
+                guest.last_owner = request.owner
+            self._out[grant.ticket] = grant
+            self._waiting.remove(request)
+            granted.append(grant)
+        return tuple(granted)
+
+    def release(self, ticket: int, *, dirty: bool) -> tuple[str, ...]:
+        """A lease comes back; returns the guests that are to be replaced now (the model has forgotten them)."""
+        grant = self._out.pop(ticket, None)
+        if grant is None:
+            raise LeaseError(f"lease {ticket} is not out")
+        finished: list[str] = []
+        for name in grant.guests:
+            guest = self._guests[name]
+            guest.holders.discard(ticket)
+            guest.dirty = guest.dirty or dirty
+            if guest.holders:
+                continue
+            guest.exclusive = False
+            if guest.dirty:
+                del self._guests[name]
+                finished.append(name)
+        return tuple(finished)
+
+    def drop_owner(self, owner: str) -> tuple[str, ...]:
+        """An owner died: its leases come back dirty, its requests leave the queue."""
+        self._waiting = [request for request in self._waiting if request.owner != owner]
+        finished: list[str] = []
+        for grant in self.leases:
+            if grant.owner == owner:
+                finished.extend(self.release(grant.ticket, dirty=True))
+        return tuple(finished)
+
+    def _choose(self, request: _Request) -> tuple[str, ...] | None:
+        chosen: list[str] = []
+        for profile in request.profiles:
+            free = [
+                name
+                for name, guest in self._guests.items()
+                if guest.profile == profile and name not in chosen and self._has_room(guest, request)
+            ]
+            if not free:
+                return None
+            # the guest whose connection the owner still has, then the least busy one
+            chosen.append(
+                min(
+                    free,
+                    key=lambda name: (
+                        len(self._guests[name].holders),
+                        self._guests[name].last_owner != request.owner,
+                    ),
+                )
+            )
+        return tuple(chosen)
+
+    def _has_room(self, guest: _Guest, request: _Request) -> bool:
+        if guest.dirty or guest.exclusive:
+            return False
+        return not guest.holders if request.exclusive else len(guest.holders) < self._shared_limit
+
+    def _free_block(self, ticket: int) -> int:
+        """The port block of a lease: they go round, so that a port rests before it is used again."""
+        taken = {grant.block for grant in self.leases}
+        return next(block for step in range(PORT_BLOCKS) if (block := (ticket - 1 + step) % PORT_BLOCKS) not in taken)
