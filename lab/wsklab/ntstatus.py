@@ -1,0 +1,73 @@
+"""NTSTATUS numbers that the lab meets, and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["STATUS", "is_success", "status_name"]
+
+#: NTSTATUS numbers that the lab meets, by name (mingw-w64's ntstatus.h).
+STATUS: Mapping[str, int] = MappingProxyType(
+    {
+        "STATUS_SUCCESS": 0x00000000,
+        "STATUS_TIMEOUT": 0x00000102,
+        "STATUS_PENDING": 0x00000103,
+        "STATUS_EVENT_PENDING": 0x40000013,
+        "STATUS_BUFFER_OVERFLOW": 0x80000005,
+        "STATUS_UNSUCCESSFUL": 0xC0000001,
+        "STATUS_NOT_IMPLEMENTED": 0xC0000002,
+        "STATUS_INFO_LENGTH_MISMATCH": 0xC0000004,
+        "STATUS_INVALID_HANDLE": 0xC0000008,
+        "STATUS_INVALID_PARAMETER": 0xC000000D,
+        "STATUS_NO_SUCH_DEVICE": 0xC000000E,
+        "STATUS_INVALID_DEVICE_REQUEST": 0xC0000010,
+        "STATUS_MORE_PROCESSING_REQUIRED": 0xC0000016,
+        "STATUS_NO_MEMORY": 0xC0000017,
+        "STATUS_ACCESS_DENIED": 0xC0000022,
+        "STATUS_BUFFER_TOO_SMALL": 0xC0000023,
+        "STATUS_OBJECT_TYPE_MISMATCH": 0xC0000024,
+        "STATUS_OBJECT_NAME_COLLISION": 0xC0000035,
+        "STATUS_QUOTA_EXCEEDED": 0xC0000044,
+        "STATUS_REVISION_MISMATCH": 0xC0000059,
+        "STATUS_INSUFFICIENT_RESOURCES": 0xC000009A,
+        "STATUS_DEVICE_NOT_READY": 0xC00000A3,
+        "STATUS_PIPE_DISCONNECTED": 0xC00000B0,
+        "STATUS_IO_TIMEOUT": 0xC00000B5,
+        "STATUS_FILE_FORCED_CLOSED": 0xC00000B6,
+        "STATUS_NOT_SUPPORTED": 0xC00000BB,
+        "STATUS_NETWORK_BUSY": 0xC00000BF,
+        "STATUS_REQUEST_NOT_ACCEPTED": 0xC00000D0,
+        "STATUS_INTERNAL_ERROR": 0xC00000E5,
+        "STATUS_TOO_MANY_OPENED_FILES": 0xC000011F,
+        "STATUS_CANCELLED": 0xC0000120,
+        "STATUS_FILE_CLOSED": 0xC0000128,
+        "STATUS_INVALID_DEVICE_STATE": 0xC0000184,
+        "STATUS_INVALID_BUFFER_SIZE": 0xC0000206,
+        "STATUS_INVALID_ADDRESS_COMPONENT": 0xC0000207,
+        "STATUS_ADDRESS_ALREADY_EXISTS": 0xC000020A,
+        "STATUS_CONNECTION_DISCONNECTED": 0xC000020C,
+        "STATUS_CONNECTION_RESET": 0xC000020D,
+        "STATUS_DATA_NOT_ACCEPTED": 0xC000021B,
+        "STATUS_NOT_FOUND": 0xC0000225,
+        "STATUS_CONNECTION_REFUSED": 0xC0000236,
+        "STATUS_ADDRESS_ALREADY_ASSOCIATED": 0xC0000238,
+        "STATUS_NETWORK_UNREACHABLE": 0xC000023C,
+        "STATUS_HOST_UNREACHABLE": 0xC000023D,
+        "STATUS_CONNECTION_ABORTED": 0xC0000241,
+        "STATUS_NO_MATCH": 0xC0000272,
+        "STATUS_NOINTERFACE": 0xC00002B9,
+    }
+)
+_STATUS_NAMES: Mapping[int, str] = MappingProxyType({value: name for name, value in STATUS.items()})
+
+
+def status_name(status: int) -> str:
+    """The NTSTATUS by name, or as `0xC0000001` where the lab does not know it; signed numbers are accepted."""
+    number = status & 0xFFFFFFFF
+    return _STATUS_NAMES.get(number, f"0x{number:08X}")
+
+
+def is_success(status: int) -> bool:
+    """NT_SUCCESS: success or informational severity (so STATUS_PENDING and STATUS_EVENT_PENDING count)."""
+    return (status & 0xFFFFFFFF) < 0x80000000
