@@ -49,9 +49,9 @@ __all__ = [
     "State",
     "Structure",
     "Switch",
+    "is_success",
     "limits",
     "pattern",
-    "is_success",
     "status_name",
 ]
 
