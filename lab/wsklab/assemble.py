@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from wsklab.channel.ssh import SshChannel
 from wsklab.config import AccelerationSetting, LabConfig, ModeSetting, default_home
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.domain_xml import Acceleration, HostEntry, NetworkSpec
-from wsklab.errors import HostError, HypervisorError, ProfileError
+from wsklab.errors import HostError, HypervisorError
 from wsklab.guest import Claim, Guest, GuestFactory
 from wsklab.home import FileLock, Home
 from wsklab.hypervisor.daemon import PrivateDaemon
@@ -26,7 +27,7 @@ from wsklab.hypervisor.protocol import Hypervisor
 from wsklab.image.store import Image, ImageStore
 from wsklab.lease import FIRST_SLOT, LAST_SLOT, SlotTable
 from wsklab.mode import ModeChoice, choose_mode, observe_host
-from wsklab.profile import GuestProfile, load_profiles
+from wsklab.profile import GuestProfile, load_profiles, unknown_profile
 from wsklab.resources import images_root
 from wsklab.sweep import Sweeper, SweepReport
 
@@ -201,7 +202,7 @@ class Lab:
             hypervisor=hypervisor,
             slots=self.slots,
             network_name=self.network_name,
-            subnet=self._subnet(via),
+            subnet=self._subnet(hypervisor, via),
             via=via,
             acceleration=self.acceleration,
             timeouts=self.timeouts,
@@ -225,9 +226,19 @@ class Lab:
             ),
         )
 
-    def _subnet(self, via: network.Via) -> str:
-        """The first candidate that collides with nothing; remembered, since the network outlives us."""
-        raise NotImplementedError(via)
+    def _subnet(self, hypervisor: Hypervisor, via: network.Via) -> str:
+        """The first three numbers of the lab's network; kept as long as the network exists.
+
+        A new network takes the first candidate that collides with nothing on its side of the wire.
+        """
+        memory = self.home.root / "subnet"
+        if self.network_name in hypervisor.networks(self.home.id) and memory.exists():
+            return memory.read_text().strip()
+        networks = [ipaddress.IPv4Network(text) for text in self.config.subnets]
+        candidates = [str(item.network_address).rpartition(".")[0] for item in networks]
+        subnet = network.free_subnet(candidates, via)
+        memory.write_text(subnet + "\n")
+        return subnet
 
     # -- guests --------------------------------------------------------------------------------
 
@@ -239,12 +250,12 @@ class Lab:
         """
         image = self.ensure_image(profile)
         site = self.site()
-        running = [guest for guest in site.factory.existing()]
+        names = [guest.record.profile for guest in site.factory.existing()]
         require_room(
             Room.of_host(self.home.root),
             memory_mib=profile.memory_mib,
             disk_mib=profile.disk_gib * 1024,
-            running=[self.profiles[guest.record.profile].memory_mib for guest in running if guest.record.profile in self.profiles],
+            running=[self.profiles[name].memory_mib for name in names if name in self.profiles],
             memory_reserve_mib=self.config.memory_reserve_mib,
             disk_reserve_mib=self.config.disk_reserve_mib,
         )
@@ -274,16 +285,3 @@ class Lab:
     def owner(self) -> str:
         """The user, as written into leases."""
         return getpass.getuser()
-
-
-def unknown_profile(name: str, known: Mapping[str, GuestProfile]) -> ProfileError:
-    """The error for a profile that does not exist, with the nearest that does."""
-    import difflib  # noqa: PLC0415 - only on the way to an error
-
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return ProfileError(
-        f"unknown guest profile {name!r}",
-        why=f"the nearest known one is {nearest[0]!r}" if nearest else "known ones are " + ", ".join(sorted(known)),
-        fix="`wsklab guests` lists them",
-        evidence={"key": name, "nearest": nearest[0] if nearest else ""},
-    )

@@ -18,7 +18,9 @@ from wsklab.hypervisor.protocol import Domain, DomainEvent, DomainEventKind, Dom
 __all__ = ["CrashReport", "Fault", "Signals", "classify", "gather"]
 
 #: Lines on the console that only a dying kernel or a dying driver host prints.
-_KERNEL_DIED = re.compile(r"Kernel panic - not syncing|BUG: unable to handle|Oops: |\*\*\* STOP: 0x|general protection fault")
+_KERNEL_DIED = re.compile(
+    r"Kernel panic - not syncing|BUG: unable to handle|Oops: |\*\*\* STOP: 0x|general protection fault"
+)
 _DRIVER_HOST_DIED = re.compile(r"wsklab: driver host died")
 
 
@@ -61,7 +63,15 @@ def classify(signals: Signals) -> CrashReport:
 
 
 def _decide(signals: Signals) -> tuple[Fault, str]:
-    """The first rule that matches, strongest evidence first."""
+    """The first finding, strongest evidence first: a death that was seen, then what the host did, then silence."""
+    for finding in (_death(signals), _host(signals), _silence(signals)):
+        if finding is not None:
+            return finding
+    return Fault.LAB_ERROR, "channel lost: the guest does not answer on any path"
+
+
+def _death(signals: Signals) -> tuple[Fault, str] | None:
+    """Whether the guest's kernel or the driver's host died; a full disk only looks like it."""
     if "io_error" in signals.events:
         return Fault.LAB_ERROR, "host full: the guest's disk could not grow, QEMU stopped it"
     died = _KERNEL_DIED.search(signals.console_tail)
@@ -69,22 +79,35 @@ def _decide(signals: Signals) -> tuple[Fault, str]:
         return Fault.CRASHED, f"the guest's kernel died ({died[0] if died else 'the hypervisor reported a panic'})"
     if _DRIVER_HOST_DIED.search(signals.console_tail):
         return Fault.CRASHED, "the driver's host process died"
-    if signals.domain_state == DomainState.OFF and not signals.expected_stop:
-        return Fault.LAB_ERROR, "the domain is off although nobody stopped it and no crash was seen: QEMU ended"
     if "rebooted" in signals.events and not signals.expected_stop:
         return Fault.CRASHED, "the guest rebooted although nobody asked it to"
-    if signals.domain_state == DomainState.UNKNOWN:
-        return Fault.LAB_ERROR, "the hypervisor does not answer"
-    if signals.domain_state == DomainState.PAUSED:
-        return Fault.LAB_ERROR, "the domain is paused and the lab did not do it"
+    return None
+
+
+def _host(signals: Signals) -> tuple[Fault, str] | None:
+    """Whether the host or the hypervisor explains it."""
+    reasons = {
+        DomainState.UNKNOWN: "the hypervisor does not answer",
+        DomainState.PAUSED: "the domain is paused and the lab did not do it",
+    }
+    if not signals.expected_stop:
+        reasons[DomainState.OFF] = "the domain is off although nobody stopped it and no crash was seen: QEMU ended"
+    for state, reason in reasons.items():
+        if signals.domain_state == state:
+            return Fault.LAB_ERROR, reason
     if signals.vcpu_progress is False:
         return Fault.LAB_ERROR, "starved: the guest's CPUs made no progress"
-    alive = signals.agent_answers or signals.port_answers or not signals.channel_lost
-    if alive and signals.operation:
+    return None
+
+
+def _silence(signals: Signals) -> tuple[Fault, str] | None:
+    """A guest that lives: its driver hangs, or only our channel to it broke."""
+    answers = bool(signals.agent_answers or signals.port_answers)
+    if signals.operation and (answers or not signals.channel_lost):
         return Fault.HUNG, f"{signals.operation} is beyond its deadline while the guest is alive"
-    if signals.channel_lost and (signals.agent_answers or signals.port_answers):
+    if signals.channel_lost and answers:
         return Fault.LAB_ERROR, "channel lost: the guest is alive, the control channel broke"
-    return Fault.LAB_ERROR, "channel lost: the guest does not answer on any path"
+    return None
 
 
 def gather(

@@ -186,10 +186,8 @@ class Home:
 def _read_or_make_id(path: Path) -> str:
     """The id in `home.json`; written atomically by the first who comes."""
     try:
-        descriptor = os.open(path.with_suffix(f".{uuid.uuid4().hex}"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o664)
-        temporary = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"id": str(uuid.uuid4())}, file)
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}")
+        temporary.write_text(json.dumps({"id": str(uuid.uuid4())}))
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
         temporary.unlink()

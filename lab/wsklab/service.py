@@ -39,7 +39,7 @@ _WIN32 = {
     182: ("ERROR_INVALID_ORDINAL", "an import by ordinal does not match: wrong import library"),
     183: ("ERROR_ALREADY_EXISTS", "the device or link name of an earlier load is still there"),
     193: ("ERROR_BAD_EXE_FORMAT", "not an amd64 driver, a wrong checksum, or bad headers"),
-    577: ("ERROR_INVALID_IMAGE_HASH", "unsigned or changed after signing, or test signing is off, or Secure Boot is on"),
+    577: ("ERROR_INVALID_IMAGE_HASH", "unsigned, changed after signing, test signing off, or Secure Boot on"),
     998: ("ERROR_NOACCESS", "an exception while the image was loaded"),
     1053: ("ERROR_SERVICE_REQUEST_TIMEOUT", "not normal for a driver: was type= kernel forgotten?"),
     1056: ("ERROR_SERVICE_ALREADY_RUNNING", "it runs already"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from wsklab.admission import Room, require_room
 from wsklab.errors import HostFull
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from wsklab.crash import Fault, Signals, classify
 
 ALIVE = {"domain_state": "running", "vcpu_progress": True, "agent_answers": True, "port_answers": True}

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from wsklab.errors import HostError
 from wsklab.home import FileLock, Home
 

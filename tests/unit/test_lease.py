@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
 from wsklab.domain_xml import DomainMetadata
 from wsklab.errors import HostFull, UsageError
 from wsklab.lease import (
@@ -29,7 +31,7 @@ def _mark(*, run: str = "", expires: str = "") -> DomainMetadata:
     )
 
 
-def _maker(root: Path, tag: str = "g"):  # noqa: ANN202 - a closure of one line
+def _maker(root: Path, tag: str = "g") -> Callable[[int], Path]:
     def make(slot: int) -> Path:
         directory = root / f"{slot}-{tag}"
         directory.mkdir()

@@ -1,0 +1,192 @@
+"""Ready guests for a run: made at the same time, replaced when dirty, given back at the end.
+
+`GuestPool` is the broker's `GuestProvider`. It never raises a guest's death at a worker: it says what
+happened (`explain`) and makes another guest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from wsklab import network
+from wsklab.channel.device import DeviceClient
+from wsklab.crash import CrashReport, classify, gather
+from wsklab.deadline import Deadline, Timeouts
+from wsklab.deploy import WSKCTL, DriverPackage, deploy
+from wsklab.errors import HostError, LabError
+from wsklab.guest import Claim, Guest
+from wsklab.hypervisor.protocol import DomainEvent, EventSubscription
+from wsklab.lease import SlotTable
+from wsklab.lease_protocol import GuestHandle
+from wsklab.profile import GuestProfile
+
+__all__ = ["GuestPool"]
+
+Starter = Callable[[GuestProfile, Claim], Guest]
+
+
+class GuestPool:
+    """The guests of one run.
+
+    Args:
+        profiles: what can be asked for.
+        start: makes a booting guest (`Lab.start_guest`).
+        claim: whose the guests are.
+        package: the driver that is loaded before a guest counts as ready.
+        slots: where a guest's slot goes back to.
+        events: the hypervisor's events, subscribed before the first guest starts.
+        evidence: a directory for what dirty guests leave behind.
+    """
+
+    def __init__(
+        self,
+        *,
+        profiles: dict[str, GuestProfile],
+        start: Starter,
+        claim: Claim,
+        package: DriverPackage,
+        slots: SlotTable,
+        events: EventSubscription,
+        timeouts: Timeouts,
+        evidence: Path,
+    ) -> None:
+        self._profiles = profiles
+        self._start = start
+        self._claim = claim
+        self._package = package
+        self._slots = slots
+        self._timeouts = timeouts
+        self._evidence = evidence
+        self._events = events
+        self._seen: dict[str, list[DomainEvent]] = {}
+        self._guests: dict[str, Guest] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="guest-events", daemon=True)
+        self._watcher.start()
+
+    def provide(self, profile: str) -> GuestHandle:
+        """Boot a guest, load the driver, see it answer.
+
+        Raises:
+            BootError: it never became ready. DriverLoadError: the driver did not start.
+            HostError: the lab could not make it.
+        """
+        facts = self._profiles[profile]
+        guest = self._start(facts, self._claim)
+        with self._lock:
+            if self._closed.is_set():
+                guest.destroy(self._slots)
+                raise HostError("the run is over", why="the pool was closed while a guest was being made")
+            self._guests[guest.name] = guest
+        try:
+            return self._make_ready(guest, facts)
+        except BaseException:
+            self._discard(guest, "it did not become ready")
+            raise
+
+    def _make_ready(self, guest: Guest, profile: GuestProfile) -> GuestHandle:
+        ready_s = guest.wait_ready(self._timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
+        with guest.open_channel(self._timeouts.after(10)) as channel:
+            deploy(channel, self._package, self._timeouts)
+            with DeviceClient.open(channel, self._timeouts.after(10), command=f"{WSKCTL} stdio") as client:
+                hello = client.hello
+        guest.remember(ready_s=round(ready_s, 3))
+        build = profile.build if profile.kind == "windows" else f"wine-{hello.wine_version or '?'}"
+        return GuestHandle(
+            name=guest.name,
+            profile=profile.name,
+            kind=profile.kind,
+            address=guest.record.address,
+            netns=guest.via.netns,
+            ssh_user=guest.record.user,
+            ssh_key=guest.key,
+            ssh_host_key=guest.record.host_key,
+            driver_sha256=self._package.digest,
+            build=build,
+            os_version=hello.os_version,
+            method=guest.record.method,
+            why=guest.record.why,
+            ready_s=round(ready_s, 3),
+            slot=guest.record.slot,
+            facts=profile.facts.model_dump(),
+            baseline=profile.baseline_file,
+            console=guest.console.path,
+            domain_xml=guest.directory / "domain.xml",
+        )
+
+    def explain(self, name: str, *, operation: str, channel_lost: bool) -> CrashReport:
+        """Why a case on this guest did not end by itself: the first, provisional verdict."""
+        with self._lock:
+            guest = self._guests.get(name)
+            events = tuple(self._seen.get(guest.record.uuid, ())) if guest else ()
+        if guest is None:
+            raise HostError(f"guest {name} is not of this run", why="it was replaced already")
+        signals = gather(
+            guest.domain,
+            events=events,
+            console_tail=lambda: guest.console.tail(200),
+            port_answers=lambda deadline: _port_answers(guest, deadline),
+            channel_lost=channel_lost,
+            operation=operation,
+            deadline=self._timeouts.after(5),
+        )
+        return classify(signals)
+
+    def replace(self, handle: GuestHandle, reason: str) -> GuestHandle:
+        """Keep the evidence of a dirty guest, remove it, make another of its profile."""
+        with self._lock:
+            guest = self._guests.get(handle.name)
+        if guest is not None:
+            self._discard(guest, reason)
+        return self.provide(handle.profile)
+
+    def _discard(self, guest: Guest, reason: str) -> None:
+        """Copy what explains a dirty guest, then destroy it."""
+        target = self._evidence / guest.name
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "why.txt").write_text(reason + "\n")
+        for name in ("console.log", "domain.xml", "guest.json"):
+            with contextlib.suppress(OSError):
+                shutil.copy(guest.directory / name, target / name)
+        self._destroy(guest)
+
+    def _destroy(self, guest: Guest) -> None:
+        with self._lock:
+            self._guests.pop(guest.name, None)
+        guest.destroy(self._slots)
+
+    def close(self) -> None:
+        """Give all guests back; safe to call twice."""
+        self._closed.set()
+        with self._lock:
+            guests = list(self._guests.values())
+        errors: list[LabError] = []
+        for guest in guests:
+            try:
+                self._destroy(guest)
+            except LabError as error:  # the others must go all the same
+                errors.append(error)
+        self._events.close()
+        if errors:
+            raise errors[0]
+
+    def _watch(self) -> None:
+        """Sort the hypervisor's events by domain until the pool is closed."""
+        while not self._closed.is_set():
+            event = self._events.get(Deadline.after(0.5))
+            if event is not None:
+                with self._lock:
+                    self._seen.setdefault(event.domain, []).append(event)
+
+
+def _port_answers(guest: Guest, deadline: Deadline) -> bool:
+    try:
+        network.connect(guest.via, guest.address, deadline).close()
+    except (LabError, OSError):
+        return False
+    return True
