@@ -32,10 +32,11 @@ __all__ = [
     "NetworkSpec",
     "NicSpec",
     "network_digest",
+    "parse_mark",
     "parse_metadata",
     "parse_network_mark",
     "render_domain_xml",
-    "render_metadata",
+    "render_mark",
     "render_network_xml",
 ]
 
@@ -236,32 +237,29 @@ def network_digest(spec: NetworkSpec) -> str:
     return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def render_metadata(metadata: DomainMetadata) -> str:
-    """The mark alone, as libvirt's metadata call wants it."""
-    return etree.tostring(_mark_element("domain", _as_strings(metadata)), encoding="unicode")
+def render_mark(metadata: DomainMetadata) -> str:
+    """The mark alone, as libvirt's metadata calls take and give it: without a namespace, which they add."""
+    element = etree.Element("domain", {name: _escape(value) for name, value in _as_strings(metadata).items()})
+    return etree.tostring(element, encoding="unicode")
+
+
+def parse_mark(xml: str) -> DomainMetadata:
+    """The mark that `render_mark` wrote.
+
+    Raises:
+        HypervisorError: it is damaged.
+    """
+    return _metadata_of(_attributes(_parse(xml)))
 
 
 def parse_metadata(xml: str) -> DomainMetadata | None:
-    """The lab's mark in a domain's XML (or in the bare mark); None when it has none.
+    """The lab's mark in a domain's XML; None when it has none.
 
     Raises:
         HypervisorError: there is a mark, but it is damaged or the XML is none.
     """
     values = _find_mark(xml, "domain")
-    if values is None:
-        return None
-    try:
-        return DomainMetadata(
-            home=values["home"],
-            owner=values["owner"],
-            purpose=values["purpose"],
-            run=values["run"],
-            profile=values["profile"],
-            slot=int(values["slot"]),
-            expires=values["expires"],
-        )
-    except (KeyError, ValueError) as error:
-        raise HypervisorError("a domain's mark is damaged", why=str(error), evidence={"mark": values}) from error
+    return None if values is None else _metadata_of(values)
 
 
 def parse_network_mark(xml: str) -> NetworkMark | None:
@@ -385,20 +383,39 @@ def _mark_element(tag: str, values: dict[str, str]) -> etree._Element:
 
 
 def _find_mark(xml: str, tag: str) -> dict[str, str] | None:
+    element = _parse(xml).find(f"metadata/{{{METADATA_URI}}}{tag}")
+    return None if element is None else _attributes(element)
+
+
+def _parse(xml: str) -> etree._Element:
     # No entities and no network: the text may have been written by anybody who can define a domain.
     parser = etree.XMLParser(resolve_entities=False, no_network=True)
     try:
-        root = etree.fromstring(xml, parser)
+        return etree.fromstring(xml, parser)
     except etree.XMLSyntaxError as error:
         raise HypervisorError("the hypervisor gave XML that cannot be read", why=str(error)) from error
-    name = f"{{{METADATA_URI}}}{tag}"
-    element = root if root.tag == name else root.find(f"metadata/{name}")
-    if element is None:
-        return None
+
+
+def _attributes(element: etree._Element) -> dict[str, str]:
     try:
         return {str(key): _unescape(str(value)) for key, value in element.attrib.items()}
     except ValueError as error:
         raise HypervisorError("a mark of the lab is damaged", why=str(error)) from error
+
+
+def _metadata_of(values: dict[str, str]) -> DomainMetadata:
+    try:
+        return DomainMetadata(
+            home=values["home"],
+            owner=values["owner"],
+            purpose=values["purpose"],
+            run=values["run"],
+            profile=values["profile"],
+            slot=int(values["slot"]),
+            expires=values["expires"],
+        )
+    except (KeyError, ValueError) as error:
+        raise HypervisorError("a domain's mark is damaged", why=str(error), evidence={"mark": values}) from error
 
 
 def _escape(value: str) -> str:

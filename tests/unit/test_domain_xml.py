@@ -18,10 +18,11 @@ from wsklab.domain_xml import (
     HostEntry,
     NetworkSpec,
     NicSpec,
+    parse_mark,
     parse_metadata,
     parse_network_mark,
     render_domain_xml,
-    render_metadata,
+    render_mark,
     render_network_xml,
 )
 from wsklab.errors import HypervisorError, UsageError
@@ -137,7 +138,7 @@ def test_a_control_character_in_the_command_line_is_a_usage_error() -> None:
 def test_every_mark_survives_the_round_trip(owner: str, purpose: str, expires: str) -> None:
     """Any text at all, control characters and markup included, comes back unchanged from both forms."""
     mark = dataclasses.replace(_MARK, owner=owner, purpose=purpose, expires=expires)
-    assert parse_metadata(render_metadata(mark)) == mark
+    assert parse_mark(render_mark(mark)) == mark
     assert parse_metadata(render_domain_xml(_spec(metadata=mark))) == mark
 
 
@@ -151,15 +152,15 @@ def test_a_foreign_domain_has_no_mark() -> None:
     "xml",
     [
         "no xml",
-        "<domain xmlns='urn:wsklab:mark:1' home='h'/>",
-        "<domain xmlns='urn:wsklab:mark:1' home='\\{ffffff}' owner='' slot='1' expires=''/>",
-        "<domain xmlns='urn:wsklab:mark:1' home='' owner='' purpose='' run='' profile='' slot='x' expires=''/>",
+        "<domain home='h'/>",
+        "<domain home='\\{ffffff}' owner='' purpose='' run='' profile='' slot='1' expires=''/>",
+        "<domain home='' owner='' purpose='' run='' profile='' slot='x' expires=''/>",
     ],
 )
 def test_a_damaged_mark_is_an_error_of_ours(xml: str) -> None:
     """Damage is reported, never guessed around."""
     with pytest.raises(HypervisorError):
-        parse_metadata(xml)
+        parse_mark(xml)
 
 
 def test_an_isolated_network_answers_known_cards_only() -> None:
