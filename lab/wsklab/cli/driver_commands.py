@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsklab.cli import exits
+from wsklab.cli.names import existing_file
 from wsklab.cli.runtime import Runtime, command
-from wsklab.errors import UsageError
 
 if TYPE_CHECKING:
     from wsklab.toolchain import BuildResult
@@ -63,8 +63,7 @@ def check(
     ] = None,
 ) -> int:
     """Show the findings; any finding is exit code 1."""
-    if file is not None and not file.is_file():
-        raise UsageError(f"there is no file {file}", fix="name a .sys file")
+    existing_file(file, "a driver image (.sys)")
     path = file or build_driver(cli).sys
     findings = cli.services.check_driver(path)
     cli.output.document({"file": path, "findings": findings})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsklab.cli import exits
-from wsklab.cli.names import matching, one
+from wsklab.cli.names import existing_file, matching, one
 from wsklab.cli.runtime import Runtime, command
 from wsklab.errors import UsageError
 
@@ -120,10 +120,9 @@ def up(
     from wsklab.lease import expiry_after, parse_duration
 
     span: timedelta = parse_duration(ttl)
-    if driver is not None and not driver.is_file():
-        raise UsageError(f"there is no file {driver}", fix="name a .sys file")
+    existing_file(driver, "a driver image (.sys)")
     if name and count > 1:
-        raise UsageError("--name and --count do not go together", fix="leave one of them out")
+        raise UsageError("--name and --count do not go together", why="names are unique", fix="leave one of them out")
     started: list[Guest] = []
     with cli.services.lab(cli.config()) as lab:
         chosen = one(lab.profiles.values(), profile, name=lambda p: p.name, what="profile", listing="wsklab guests")
@@ -134,7 +133,7 @@ def up(
                     started.append(guest)
                     if driver is not None:
                         step(f"loading {driver.name}")
-                        cli.services.deploy(lab, guest, driver, service=service, start=True)
+                        cli.services.deploy(lab, guest, driver, service=service, control=None, start=True)
         except BaseException:
             for guest in started:
                 cli.services.destroy(lab, guest)

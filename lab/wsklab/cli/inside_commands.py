@@ -15,6 +15,7 @@ import typer
 
 from wsklab.cli import exits
 from wsklab.cli.guest_commands import select_guest, select_guests, ssh_argv
+from wsklab.cli.names import existing_file
 from wsklab.cli.output import plain
 from wsklab.cli.runtime import Runtime, command
 from wsklab.errors import HostError, UsageError
@@ -120,8 +121,7 @@ def put(
     ] = "",
 ) -> int:
     """Copy one file into guests."""
-    if not source.is_file():
-        raise UsageError(f"there is no file {source}", fix="name a file")
+    existing_file(source, "a file")
     path = target or "C:\\wsklab\\" + source.name
     copied = []
     with cli.services.lab(cli.config()) as lab:
@@ -181,13 +181,14 @@ def deploy(
     """Copy, install, start; a driver that does not start is a finding (exit 1) with the Win32 error named."""
     from wsklab.cli.driver_commands import build_driver
 
-    if file is not None and not file.is_file():
-        raise UsageError(f"there is no file {file}", fix="name a .sys file")
-    path = file or build_driver(cli).sys
+    existing_file(file, "a driver image (.sys)")
+    built = build_driver(cli) if file is None else None
+    path = built.sys if built is not None else file
+    control = built.ctl if built is not None else None
     rows = []
     with cli.services.lab(cli.config()) as lab:
         for guest in select_guests(lab, [name]):
-            chosen = cli.services.deploy(lab, guest, path, service=service, start=start)
+            chosen = cli.services.deploy(lab, guest, path, service=service, control=control, start=start)
             rows.append({"name": guest.name, "service": chosen, "started": start})
             cli.output.line(f"{guest.name}: service {chosen} {'started' if start else 'installed'}")
     cli.output.document({"guests": rows, "file": path})

@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> i
     except (KeyboardInterrupt, Abort):
         return _interrupted(current)
     except Exit as finished:
-        return finished.exit_code
+        # typer turns an interrupt into this code; no command of ours raises it
+        return _interrupted(current) if finished.exit_code == exits.INTERRUPTED else finished.exit_code
     except TyperException as problem:
         return _usage(current, problem)
     except BrokenPipeError:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from wsklab.errors import UsageError
 
-__all__ = ["matching", "one"]
+__all__ = ["existing_file", "matching", "one"]
 
 T = TypeVar("T")
 
@@ -54,3 +55,18 @@ def one(things: Iterable[T], pattern: str, *, name: Callable[[T], str], what: st
             fix="name one",
         )
     return found[0]
+
+
+def existing_file(path: Path | None, what: str) -> None:
+    """Nothing, when `path` is a file or was not given.
+
+    Args:
+        what: what the file should be, for the error.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if path is None or path.is_file():
+        return
+    why = "it is a folder" if path.is_dir() else "no such file"
+    raise UsageError(f"cannot read {path}", why=why, fix=f"name {what}", evidence={"file": str(path)})

@@ -16,9 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from wsklab.errors import LabError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["Output", "error_document", "plain", "timestamp"]
 
@@ -124,18 +127,24 @@ class Output:
         """A table for a person; nothing in JSON mode. Verdict words get a colour on a terminal."""
         if self.json_mode:
             return
-        from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        # A pipe has no width; a table that is cut at 80 columns would lose what scripts look for.
-        console = Console(file=self.stdout, width=None if self.stdout.isatty() else 200, highlight=False)
         table = Table(title=title or None, title_justify="left", header_style="bold")
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(Text(plain(cell), style=_STYLES.get(cell.split(" ")[0], "")) for cell in row))
-        console.print(table)
+        self.draw(table)
+
+    def draw(self, thing: RenderableType) -> None:
+        """Something that rich can draw, for a person; nothing in JSON mode."""
+        if self.json_mode:
+            return
+        from rich.console import Console
+
+        # A pipe has no width; a table that is cut at 80 columns would lose what scripts look for.
+        Console(file=self.stdout, width=None if self.stdout.isatty() else 200, highlight=False).print(thing)
 
     @contextlib.contextmanager
     def progress(self, what: str, *, expected_s: float | None = None) -> Iterator[Callable[[str], None]]:

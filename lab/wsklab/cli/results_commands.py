@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from wsklab.cli import exits
-from wsklab.cli.names import one
-from wsklab.cli.run_command import show_matrix
+from wsklab.cli.names import existing_file, one
 from wsklab.cli.runtime import Runtime, command
 from wsklab.errors import UsageError
 
@@ -25,30 +24,27 @@ def register(app: typer.Typer) -> None:
     command(group, "import", help="Take in what the kit brought back from a Windows machine.")(import_kit)
 
 
-def _runs(cli: Runtime) -> list[str]:
-    """Run ids, newest first: they begin with the time."""
-    root = cli.folder / cli.config().results_dir
-    if not root.is_dir():
-        return []
-    return sorted((path.parent.name for path in root.glob("*/results.jsonl")), reverse=True)
+def _root(cli: Runtime) -> Path:
+    """The folder of all runs."""
+    return cli.folder / cli.config().results_dir
 
 
 def list_runs(cli: Runtime) -> int:
-    """Show every run with its totals."""
-    root = cli.folder / cli.config().results_dir
-    rows = [cli.services.load_run(root / run_id) for run_id in _runs(cli)]
-    cli.output.document({"runs": [{key: value for key, value in row.items() if key != "results"} for row in rows]})
+    """Show every run in one line."""
+    runs = cli.services.runs(_root(cli))
+    cli.output.document({"runs": runs})
     cli.output.table(
         "",
-        ("run", "guests", "cases", "exit code"),
+        ("run", "guests", "cases", "exit code", "brought by"),
         [
             [
-                str(row["run_id"]),
-                ", ".join(f"{g['profile']} ({g['kind']})" for g in row["guests"]),
-                ", ".join(f"{t['cases']} {t['verdict']}" for t in row["totals"]),
-                str(row["exit_code"]),
+                run.run_id,
+                ", ".join(run.profiles),
+                str(run.cases),
+                "cut short" if run.exit_code is None else str(run.exit_code),
+                run.imported,
             ]
-            for row in rows
+            for run in runs
         ],
     )
     return exits.OK
@@ -58,13 +54,16 @@ def show(
     cli: Runtime, run_id: Annotated[str, typer.Argument(metavar="[RUN]", help="A run id, or a pattern.")] = ""
 ) -> int:
     """Show one run's matrix."""
-    runs = _runs(cli)
+    runs = [run for run in cli.services.runs(_root(cli)) if run_id or run.exit_code is not None]
     if not runs:
-        raise UsageError("there are no results here", why="no run has left a folder", fix="wsklab run")
-    chosen = one(runs, run_id, name=str, what="run", listing="wsklab results list") if run_id else runs[0]
-    document = cli.services.load_run(cli.folder / cli.config().results_dir / chosen)
-    cli.output.document(document)
-    show_matrix(cli, document)
+        raise UsageError("there are no results here", why=f"no finished run in {_root(cli)}", fix="wsklab run")
+    chosen = (
+        one(runs, run_id, name=lambda r: r.run_id, what="run", listing="wsklab results list") if run_id else runs[0]
+    )
+    document = cli.services.load_run(_root(cli), chosen.run_id)
+    cli.output.document(document.model_dump(mode="json", by_alias=True))
+    cli.output.draw(cli.services.matrix(document))
+    cli.output.line(f"results: {document.results_dir}")
     return exits.OK
 
 
@@ -74,10 +73,8 @@ def import_kit(
     who: Annotated[str, typer.Option("--by", metavar="NAME", help="Who ran it.")] = "",
 ) -> int:
     """Check the file and keep it as a run of kind windows."""
-    if not file.is_file():
-        raise UsageError(f"there is no file {file}", fix="name the JSON file of the kit")
-    root = cli.folder / cli.config().results_dir
-    document = cli.services.import_kit(file, root, by=who)
-    cli.output.document(document)
-    show_matrix(cli, document)
+    existing_file(file, "the JSON file of the kit")
+    document = cli.services.import_kit(file, _root(cli), by=who)
+    cli.output.document(document.model_dump(mode="json", by_alias=True))
+    cli.output.draw(cli.services.matrix(document))
     return exits.OK

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from wsklab.cli import exits
-from wsklab.cli.names import matching
+from wsklab.cli.names import existing_file, matching
 from wsklab.cli.output import error_document
 from wsklab.cli.runtime import Runtime, command
-from wsklab.errors import LabError, UsageError
+from wsklab.errors import LabError
 
 __all__ = ["register"]
 
@@ -53,8 +53,7 @@ def run(
     """The document is printed even when the run is cut short: what is known by then, and the error."""
     from wsklab.cli.driver_commands import build_driver
 
-    if driver is not None and not driver.is_file():
-        raise UsageError(f"there is no file {driver}", fix="name a .sys file")
+    existing_file(driver, "a driver image (.sys)")
     config = cli.config(workers=workers)
     document: dict[str, Any] = {
         "run_id": "",

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import socket
 
+    from rich.console import RenderableType
+
     from wsklab.assemble import Lab
     from wsklab.config import LabConfig
     from wsklab.guest import Guest
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from wsklab.image.store import ImageStore
     from wsklab.mode import ModeChoice
     from wsklab.profile import GuestProfile
+    from wsklab.results.model import RunDocument
+    from wsklab.results.store import RunSummary
 
 __all__ = ["Services"]
 
@@ -91,33 +95,49 @@ class Services:
 
         return connect(guest.via, (guest.address[0], port), Deadline.after(timeout_s))
 
-    def deploy(self, lab: Lab, guest: Guest, file: Path, *, service: str, start: bool) -> str:
-        """Copy a driver image into a guest, install its service, start it; returns the service's name.
+    def deploy(self, lab: Lab, guest: Guest, file: Path, *, service: str, control: Path | None, start: bool) -> str:
+        """Bring a driver into a guest as a kernel service and start it; returns the service's name.
 
-        An installed service of that name is stopped and replaced.
+        Args:
+            service: its name; "" takes the file's.
+            control: `wskctl.exe`, for our own driver.
 
         Raises:
-            ToolchainError: the file is not a driver image. DriverServiceError: the guest refuses it.
+            UsageError: the file is not a driver image. DriverServiceError: the guest refuses it.
         """
-        from wsklab.service import DriverService, ServiceState
-        from wsklab.toolchain import require_driver_image
+        from wsklab.deploy import DriverPackage, deploy
+        from wsklab.toolchain import require_driver
 
-        require_driver_image(file)
-        name = service or file.stem
-        target = f"C:\\wsklab\\{file.name}"
-        deadline = lab.timeouts.after(60)
-        with guest.open_channel(deadline) as channel:
-            driver = DriverService(channel, name)
-            state = driver.query(deadline).state
-            if state is not ServiceState.ABSENT:
-                if state is not ServiceState.STOPPED:
-                    driver.stop(deadline)
-                driver.delete(deadline)
-            channel.put(file, target, deadline)
-            driver.install(target, deadline)
-            if start:
-                driver.start(lab.timeouts.after(30))
-        return name
+        require_driver(file)
+        package = DriverPackage(image=file, service=service or file.stem, control=control)
+        with guest.open_channel(lab.timeouts.after(20)) as channel:
+            deploy(channel, package, lab.timeouts, start=start)
+        return package.service
+
+    # -- results -------------------------------------------------------------------------------
+
+    def runs(self, root: Path) -> tuple[RunSummary, ...]:
+        """The runs in a results folder, the latest first."""
+        from wsklab.results.store import list_runs
+
+        return list_runs(root)
+
+    def load_run(self, root: Path, run_id: str) -> RunDocument:
+        """The document of one run.
+
+        Raises:
+            UsageError: there is none, or it is damaged.
+        """
+        from wsklab.results.store import load_run
+
+        return load_run(root, run_id).document
+
+    def matrix(self, document: RunDocument) -> RenderableType:
+        """A run for the terminal."""
+        from wsklab.results.matrix import render_matrix
+        from wsklab.rules import load_catalogue
+
+        return render_matrix(document, load_catalogue())
 
     # -- programs of the host ------------------------------------------------------------------
 

@@ -1,0 +1,159 @@
+"""Settings: sources, precedence, slips."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wsklab.config import ModeSetting, config_schema, default_home, load_config
+from wsklab.errors import ConfigError
+
+
+def load(tmp_path: Path, **arguments: object):
+    """Load with an empty surrounding, changed by the arguments."""
+    values: dict[str, object] = {"environ": {}, "folder": tmp_path, "user_home": tmp_path / "home", **arguments}
+    return load_config(**values)  # type: ignore[arg-type]
+
+
+def test_defaults_without_any_source(tmp_path: Path) -> None:
+    """Without a file, a variable or an option the two wine guests are chosen and the mode is automatic."""
+    config = load(tmp_path)
+
+    assert (config.guests, config.mode) == (("wine-bookworm", "wine-trixie"), ModeSetting.AUTO)
+
+
+def test_precedence_of_all_sources(tmp_path: Path) -> None:
+    """Options win over the environment, that over the project's file, that over the user's file."""
+    user = tmp_path / "home/.config/wsklab/config.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text("workers = 1\nquota = 1\nmemory_reserve_mib = 1\ndisk_reserve_mib = 1\n")
+    (tmp_path / "wsklab.toml").write_text("workers = 2\nquota = 2\nmemory_reserve_mib = 2\n")
+    environ = {"WSKLAB_WORKERS": "3", "WSKLAB_QUOTA": "3"}
+
+    config = load(tmp_path, environ=environ, options={"workers": 4, "quota": None})
+
+    assert (config.workers, config.quota, config.memory_reserve_mib, config.disk_reserve_mib) == (4, 3, 2, 1)
+
+
+def test_named_file_takes_the_projects_place(tmp_path: Path) -> None:
+    """--config FILE is read instead of wsklab.toml."""
+    (tmp_path / "wsklab.toml").write_text("workers = 2\nquota = 2\n")
+    other = tmp_path / "other.toml"
+    other.write_text("workers = 5\n")
+
+    config = load(tmp_path, file=other)
+
+    assert (config.workers, config.quota) == (5, None)
+
+
+def test_xdg_config_home_is_honoured(tmp_path: Path) -> None:
+    """The user's file is looked for below XDG_CONFIG_HOME when that is an absolute path."""
+    (tmp_path / "xdg/wsklab").mkdir(parents=True)
+    (tmp_path / "xdg/wsklab/config.toml").write_text("workers = 7\n")
+
+    assert load(tmp_path, environ={"XDG_CONFIG_HOME": str(tmp_path / "xdg")}).workers == 7
+
+
+def test_lists_in_the_environment_are_comma_separated(tmp_path: Path) -> None:
+    """A list is written with commas; blanks around its parts do not matter."""
+    assert load(tmp_path, environ={"WSKLAB_GUESTS": "a, b,"}).guests == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "nearest"),
+    [("gests = ['a']", "gests", "guests"), ("worker = 1", "worker", "workers"), ("zzzzzz = 1", "zzzzzz", "")],
+)
+def test_unknown_key_in_a_file_names_the_nearest(tmp_path: Path, text: str, key: str, nearest: str) -> None:
+    """An unknown key is an error with file, key and the nearest known key."""
+    file = tmp_path / "wsklab.toml"
+    file.write_text(text)
+
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path)
+
+    assert caught.value.evidence == {"file": str(file), "key": key, "nearest": nearest}
+
+
+def test_unknown_variable_names_the_nearest(tmp_path: Path) -> None:
+    """A slip in a variable's name is an error that spells the nearest variable."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, environ={"WSKLAB_WORKRES": "1"})
+
+    assert caught.value.evidence["nearest"] == "WSKLAB_WORKERS"
+
+
+def test_internal_variables_are_not_settings(tmp_path: Path) -> None:
+    """What the launcher hands on is passed over."""
+    assert load(tmp_path, environ={"WSKLAB_INTERNAL_LAUNCHER": "/x/wsklab"}).workers is None
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"WSKLAB_WORKERS": "many"},
+        {"WSKLAB_WORKERS": "-1"},
+        {"WSKLAB_MODE": "cloud"},
+        {"WSKLAB_TIMEOUT_SCALE": "0"},
+        {"WSKLAB_SUBNETS": "8.8.8.0/24"},
+        {"WSKLAB_SUBNETS": "192.168.1.7/24"},
+        {"WSKLAB_GUESTS": ""},
+    ],
+)
+def test_values_that_do_not_fit(tmp_path: Path, environ: dict[str, str]) -> None:
+    """A value outside its type or range is a ConfigError that names key and source."""
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, environ=environ)
+
+    (name,) = environ
+    assert (caught.value.evidence["key"], caught.value.evidence["file"]) == (
+        name.removeprefix("WSKLAB_").lower(),
+        "environment",
+    )
+
+
+@pytest.mark.parametrize("content", [b"workers = ", b"\xff\xfe", b"[workers]\n"])
+def test_damaged_file(tmp_path: Path, content: bytes) -> None:
+    """A file that is not TOML, not UTF-8, or of another shape is a ConfigError, never a traceback."""
+    (tmp_path / "wsklab.toml").write_bytes(content)
+
+    with pytest.raises(ConfigError):
+        load(tmp_path)
+
+
+def test_settings_are_frozen(tmp_path: Path) -> None:
+    """Settings do not change after loading."""
+    config = load(tmp_path)
+
+    with pytest.raises(ValueError, match="frozen"):
+        config.workers = 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "environ", "expected"),
+    [
+        (ModeSetting.SYSTEM, {"XDG_DATA_HOME": "/data"}, "/var/lib/wsklab"),
+        (ModeSetting.PRIVATE, {"XDG_DATA_HOME": "/data"}, "/data/wsklab"),
+        (ModeSetting.PRIVATE, {"XDG_DATA_HOME": "relative"}, "/u/.local/share/wsklab"),
+        (ModeSetting.PRIVATE, {}, "/u/.local/share/wsklab"),
+    ],
+)
+def test_default_home(mode: ModeSetting, environ: dict[str, str], expected: str) -> None:
+    """System mode keeps its store where QEMU's user can enter; otherwise XDG decides."""
+    assert default_home(mode, environ, Path("/u")) == Path(expected)
+
+
+def test_published_schema_is_current() -> None:
+    """docs/config.schema.json is what the code says."""
+    published = Path(__file__).parents[2] / "docs/config.schema.json"
+
+    assert json.loads(published.read_text()) == config_schema()
+
+
+def test_every_setting_is_documented() -> None:
+    """Each setting has a description, and docs/configuration.md names it."""
+    properties = config_schema()["properties"]
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
+
+    assert [key for key, value in properties.items() if not value.get("description") or f"`{key}`" not in page] == []
