@@ -264,24 +264,9 @@ def test_no_command_shows_the_help(services: FakeServices, argv: list[str]) -> N
 @pytest.mark.parametrize(
     "command",
     [
-        *[
-            "run",
-            "doctor",
-            "guests",
-            "up",
-            "list",
-            "down",
-            "ssh",
-            "proxy",
-            "exec",
-            "put",
-            "get",
-            "console",
-            "deploy",
-            "gc",
-        ],
-        *["image build", "image list", "image verify", "driver build", "driver check", "driver kit"],
-        *["results list", "results show", "results import"],
+        *("run", "doctor", "guests", "up", "list", "down", "ssh", "proxy", "exec", "put", "get", "console"),
+        *("deploy", "gc", "image build", "image list", "image verify", "driver build", "driver check", "driver kit"),
+        *("results list", "results show", "results import"),
     ],
 )
 def test_every_command_has_the_shared_options(

@@ -12,7 +12,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from wsklab.cli import exits
 from wsklab.cli.output import error_document
-from wsklab.cli.runtime import Runtime, default_runtime
+from wsklab.cli.runtime import Interrupted, Runtime, default_runtime
 from wsklab.errors import LabError, UsageError
 
 __all__ = ["main"]
@@ -42,17 +42,12 @@ def main(argv: Sequence[str] | None = None, runtime: Runtime | None = None) -> i
     except LabError as error:
         current.output.error(error)
         return exits.error_exit_code(error)
-    except (KeyboardInterrupt, Abort):
+    except (Interrupted, KeyboardInterrupt, Abort):
         return _interrupted(current)
     except Exit as finished:
-        # typer turns an interrupt into this code; no command of ours raises it
-        return _interrupted(current) if finished.exit_code == exits.INTERRUPTED else finished.exit_code
+        return finished.exit_code
     except TyperException as problem:
         return _usage(current, problem)
-    except BrokenPipeError:
-        # The reader of a pipe left, as in `wsklab list | head -1`: nothing to say to it.
-        sys.stdout = None
-        return exits.OK
 
 
 def _usage(runtime: Runtime, problem: TyperException) -> int:

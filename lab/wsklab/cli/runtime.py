@@ -24,7 +24,11 @@ from wsklab.cli.services import Services
 if TYPE_CHECKING:
     from wsklab.config import LabConfig
 
-__all__ = ["Runtime", "command", "default_runtime"]
+__all__ = ["Interrupted", "Runtime", "command", "default_runtime"]
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error of anybody
+    """A command was interrupted and has cleaned up."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +107,15 @@ def command(
             base.output.verbose = values.pop("verbose")
             runtime = dataclasses.replace(base, config_file=values.pop("config_file"), cleaned=base.cleaned)
             _configure_logging(base.output.verbose)
-            return body(runtime, **values)
+            # typer would swallow both of these
+            try:
+                return body(runtime, **values)
+            except KeyboardInterrupt:
+                raise Interrupted from None
+            except BrokenPipeError:
+                # The reader of a pipe left, as in `wsklab list | head -1`: there is nobody to talk to.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 0
 
         own = inspect.signature(body, eval_str=True)
         keyword = inspect.Parameter.KEYWORD_ONLY
