@@ -1,0 +1,82 @@
+"""The manifest of an image: what went into it and what came out, written beside the files."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsklab.errors import ImageError
+
+__all__ = ["FileRecord", "Manifest", "read_manifest"]
+
+MANIFEST_FILE = "manifest.json"
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FileRecord(BaseModel):
+    """One file of an image: its size in bytes and its SHA-256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: Annotated[int, Field(ge=0)]
+    sha256: _Sha256
+
+
+class Manifest(BaseModel):
+    """What an image is.
+
+    Attributes:
+        version: version of this format.
+        profile: the profile that it was made for.
+        key: SHA-256 over all inputs; its beginning names the folder.
+        inputs: the inputs by name, as they went into the key.
+        cmdline: command line for the guest's kernel.
+        host_key: the guest's SSH host key, "ssh-ed25519 AAAA...", for the lab to pin.
+        kernel_version: release of the guest's kernel, or "".
+        wine_version: what Wine says of itself, or "".
+        packages: exact versions by package name.
+        files: the image's files by name.
+        built_at: when, UTC.
+        seconds: how long the bake took, in seconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = 1
+    profile: str
+    key: _Sha256
+    inputs: dict[str, Any]
+    cmdline: str
+    host_key: str
+    kernel_version: str
+    wine_version: str
+    packages: dict[str, str]
+    files: dict[str, FileRecord]
+    built_at: datetime
+    seconds: float
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of the image in `directory`.
+
+    Raises:
+        ImageError: it is missing or damaged.
+    """
+    path = directory / MANIFEST_FILE
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ImageError(
+            f"the image {directory} has no manifest", why=str(error), fix="wsklab image build makes it again"
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ImageError(
+            f"the manifest {path} is damaged",
+            why=f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}",
+            fix="wsklab image build makes it again",
+        ) from error
