@@ -6,12 +6,29 @@ talk to the guest (the wire's namespace, the address, the key), without asking t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["GuestHandle", "GuestProvider", "Lease"]
+__all__ = ["Explanation", "GuestHandle", "GuestProvider", "Lease"]
+
+
+class Explanation(Protocol):
+    """Why a case did not end by itself; `wsklab.crash.CrashReport` is one."""
+
+    @property
+    def fault(self) -> str:
+        """`crashed`, `hung` or `lab_error`."""
+
+    @property
+    def reason(self) -> str:
+        """One sentence."""
+
+    @property
+    def signals(self) -> Mapping[str, object]:
+        """What was seen, for the evidence folder."""
 
 
 class GuestHandle(BaseModel):
@@ -98,6 +115,17 @@ class GuestProvider(Protocol):
 
     def replace(self, handle: GuestHandle, reason: str) -> GuestHandle:
         """Keep the evidence of a dirty guest, remove it, and make another one of its profile."""
+
+    def explain(self, name: str, *, operation: str, channel_lost: bool) -> Explanation:
+        """Whose fault it is that a case on this guest did not end by itself.
+
+        Args:
+            operation: what was beyond its deadline; empty when nothing was.
+            channel_lost: whether the connection broke.
+
+        Raises:
+            HostError: nobody knows the guest any more.
+        """
 
     def close(self) -> None:
         """Give all guests back; safe to call twice."""

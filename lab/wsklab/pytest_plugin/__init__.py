@@ -1,0 +1,251 @@
+"""The pytest plugin: conformance cases on leased guests.
+
+How a run goes:
+
+1. The controller reads `--wsklab-*`, asks the lab for a `GuestProvider` and opens the broker, which starts
+   making all guests at the same time.
+2. pytest collects; every item that asks for `guest` is repeated for each profile. Under xdist each worker
+   collects the same items and gets the broker's socket.
+3. An item's set-up leases its guest; the call runs the case; then everything that the case started is ended
+   and judged; the tear-down gives the guest back, dirty when nobody knows its state.
+4. The tear-down's report carries the case's line to the controller, which writes it at once.
+5. At the end the controller writes the document, and its exit code becomes pytest's.
+
+The plugin does nothing in a pytest run without `--wsklab-profiles`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from wsklab.errors import LabError, UsageError
+from wsklab.pytest_plugin import hooks, workers
+from wsklab.pytest_plugin.case import CASE, Case, Worker, case_name
+from wsklab.pytest_plugin.fixtures import LeasedGuest, guest, observe, peer, wsk
+from wsklab.pytest_plugin.observe import CaseOver, Observe
+from wsklab.pytest_plugin.observed import ObservedClient
+from wsklab.pytest_plugin.options import RunOptions, add_options, read_options
+from wsklab.pytest_plugin.peer import Peer
+from wsklab.pytest_plugin.session import SESSION, RunSession
+from wsklab.rules import Catalogue, Rule, load_catalogue
+
+__all__ = ["LeasedGuest", "Observe", "ObservedClient", "Peer", "guest", "observe", "peer", "wsk"]
+
+OPTIONS: pytest.StashKey[RunOptions] = pytest.StashKey()
+CATALOGUE: pytest.StashKey[Catalogue] = pytest.StashKey()
+WORKER: pytest.StashKey[Worker] = pytest.StashKey()
+
+#: The name under which a report carries a case's line.
+LINE = "wsklab_case"
+RULES = "wsklab_rules"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare `--wsklab-*`."""
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks for whoever makes guests."""
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options; register the markers."""
+    for line in (
+        "rule(*ids): the rules of the catalogue that a conformance case covers",
+        "exclusive: the case needs the guest for itself",
+        "hazard: the case can crash the guest; run only with --wsklab-hazard",
+    ):
+        config.addinivalue_line("markers", line)
+    try:
+        config.stash[OPTIONS] = read_options(config)
+    except UsageError as error:
+        raise pytest.UsageError(f"{error.message}: {error.fix}") from error
+    if not config.stash[OPTIONS].profiles:
+        return
+    config.stash[CATALOGUE] = load_catalogue()
+    if config.pluginmanager.has_plugin("xdist") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(workers.ControllerHooks(), "wsklab-workers")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Open the broker, in the controller."""
+    config = session.config
+    options = config.stash[OPTIONS]
+    if not options.profiles or config.option.collectonly:
+        return
+    if hasattr(config, "workerinput"):
+        config.stash[WORKER] = workers.connect(config, options, config.stash[CATALOGUE])
+        return
+    if not options.run_id:
+        raise pytest.UsageError("a run needs --wsklab-run; `wsklab run` gives it one")
+    provider = config.hook.pytest_wsklab_provider(config=config)
+    if provider is None:
+        raise pytest.UsageError("nobody makes guests for this pytest run: start it with `wsklab run`")
+    shared = config.pluginmanager.has_plugin("dsession")
+    run = RunSession(options, config.stash[CATALOGUE], provider, shared=shared)
+    config.stash[SESSION] = run
+    config.pluginmanager.register(_Recorder(run), "wsklab-recorder")
+    run.start()
+    if not shared:
+        config.stash[WORKER] = Worker(
+            options=options,
+            catalogue=config.stash[CATALOGUE],
+            leases=run.broker,
+            links=workers.links_of(config, options),
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeat every case that asks for a guest, once per profile."""
+    names = [profile.name for profile in metafunc.config.stash[OPTIONS].profiles]
+    if names and "guest" in metafunc.fixturenames:
+        metafunc.parametrize("guest", names, ids=names, indirect=True, scope="function")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Check the rules that cases name, keep the selected cases, order them by profile."""
+    options = config.stash[OPTIONS]
+    if not options.profiles:
+        return
+    catalogue = config.stash[CATALOGUE]
+    try:
+        wanted = {rule.id for rule in catalogue.select(options.rules)} if options.rules else None
+        rules = {item.nodeid: _rules_of(item, catalogue) for item in items if _profile_of(item)}
+    except UsageError as error:
+        raise pytest.UsageError(f"{error.message}: {error.fix}") from error
+    kept = [item for item in items if wanted is None or not _profile_of(item) or wanted & set(rules[item.nodeid])]
+    dropped = [item for item in items if item not in kept]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    # grouped by profile: a worker keeps its connection, and contiguous shares keep all guests busy
+    order = {profile.name: number for number, profile in enumerate(options.profiles)}
+    exclusive = {item.nodeid: item.get_closest_marker("exclusive") is not None for item in kept}
+    items[:] = sorted(kept, key=lambda item: (order.get(_profile_of(item), -1), exclusive[item.nodeid]))
+
+
+def _profile_of(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("guest", "")) if callspec is not None else ""
+
+
+def _rules_of(item: pytest.Item, catalogue: Catalogue) -> tuple[str, ...]:
+    named = [str(rule_id) for mark in item.iter_markers("rule") for rule_id in mark.args]
+    if not named:
+        raise UsageError(f"{item.nodeid} names no rule", fix='add @pytest.mark.rule("WSK-...")')
+    return tuple(dict.fromkeys(catalogue.get(rule_id).id for rule_id in named))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give the item its case; leave hazardous ones out."""
+    worker = item.config.stash.get(WORKER, None)
+    profile = _profile_of(item)
+    if worker is None or not profile:
+        return
+    case = Case(
+        item=item.nodeid,
+        case=case_name(item.nodeid, profile),
+        profile=profile,
+        rules=_rules_of(item, worker.catalogue),
+        worker=worker,
+        exclusive=item.get_closest_marker("exclusive") is not None,
+    )
+    item.stash[CASE] = case
+    if worker.over:
+        raise LabError("the run is over", why=worker.over)
+    if item.get_closest_marker("hazard") is not None and not worker.options.hazard:
+        pytest.skip("it can crash the guest: run it with --hazard, in guests that can be thrown away")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Run the case, then end and judge everything that it started."""
+    case = pyfuncitem.stash.get(CASE, None)
+    if case is None or case.observe is None:
+        return (yield)
+    left_out = ""
+    try:
+        result = yield
+    except CaseOver as over:
+        result = True
+        left_out = over.not_run
+    case.settle()
+    if left_out:
+        pytest.skip(left_out)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn exceptions into verdicts; hand the finished case to the controller."""
+    report = yield
+    case = item.stash.get(CASE, None)
+    if case is None:
+        return report
+    if call.excinfo is not None:
+        if call.excinfo.errisinstance(pytest.skip.Exception):
+            case.skip(str(call.excinfo.value))
+        else:
+            case.fail(call.excinfo.value)
+    if call.when == "setup":
+        report.user_properties.append((RULES, json.dumps(case.rules)))
+    if call.when == "teardown":
+        report.user_properties.append((LINE, case.result().model_dump_json(by_alias=True)))
+        if case.worker.over:
+            item.session.shouldstop = case.worker.over
+    return report
+
+
+class _Recorder:
+    """Hooks of the controller that take in what the reports carry."""
+
+    def __init__(self, run: RunSession) -> None:
+        self._run = run
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Emitted for every phase of every item, in the controller also for those of workers."""
+        for name, value in report.user_properties:
+            if name == RULES and report.when == "setup":
+                self._run.rules[report.nodeid] = tuple(json.loads(str(value)))
+            if name == LINE and report.when == "teardown":
+                self._run.add(str(value), str(getattr(report, "worker_id", "main")))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Emitted when a file was collected; a broken case file is a usage error."""
+        self._run.usage_error = self._run.usage_error or report.failed
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Emitted when the user ends the run, and for `pytest.exit`."""
+        self._run.interrupted = self._run.interrupted or excinfo.errisinstance(KeyboardInterrupt)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the run down; its exit code becomes pytest's."""
+    worker = session.config.stash.get(WORKER, None)
+    if worker is not None:
+        worker.links.close()
+        if hasattr(session.config, "workerinput"):
+            worker.leases.close()
+    run = session.config.stash.get(SESSION, None)
+    if run is not None:
+        document = run.finish(_selected(session.config))
+        session.exitstatus = document.exit_code
+
+
+def _selected(config: pytest.Config) -> tuple[Rule, ...]:
+    """The rules that must have a verdict: those asked for, else the core."""
+    catalogue = config.stash[CATALOGUE]
+    rules = config.stash[OPTIONS].rules
+    return catalogue.select(rules) if rules else catalogue.core

@@ -4,6 +4,7 @@ Workers speak to it over a UNIX socket (mode 0600), one JSON document per line, 
 
     {"op": "acquire", "profiles": [...], "exclusive": false, "timeout_s": 600}   -> {"lease": {...}} | {"error": {...}}
     {"op": "release", "lease": 7, "dirty": false, "reason": ""}                  -> {"ok": true}
+    {"op": "explain", "guest": "...", "operation": "", "channel_lost": true}     -> {"fault", "reason", "signals"}
 
 The end of a worker's connection returns its leases dirty. Without xdist the same `Broker` is called in
 process. Guests are made at the same time, a thread each; requests for a profile wait for its guests only.
@@ -18,6 +19,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -26,7 +28,7 @@ from wsklab.errors import BootError, LabError, LeaseError, LeaseExpired, LeaseUn
 from wsklab.lease_protocol import GuestHandle, GuestProvider, Lease
 from wsklab.pytest_plugin.lease_model import PORTS_PER_LEASE, Grant, LeaseModel
 
-__all__ = ["LINE_LIMIT", "Broker", "GuestFailure", "Leases", "error_document", "receive_line"]
+__all__ = ["LINE_LIMIT", "Broker", "GuestFailure", "Leases", "Story", "error_document", "receive_line"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +44,17 @@ class Leases(Protocol):
 
     def acquire(self, profiles: Sequence[str], *, exclusive: bool, deadline: Deadline) -> Lease: ...
     def release(self, lease: Lease, *, dirty: bool, reason: str) -> None: ...
+    def explain(self, guest: str, *, operation: str, channel_lost: bool) -> Story: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """An explanation as it crosses a process border: `crashed`, `hung` or `lab_error`, why, and the signals."""
+
+    fault: str
+    reason: str
+    signals: Mapping[str, object]
 
 
 class GuestFailure:
@@ -194,6 +207,14 @@ class Broker:
         """Give a lease back; a dirty guest is replaced."""
         self._release(lease.id, dirty=dirty, reason=reason)
 
+    def explain(self, guest: str, *, operation: str, channel_lost: bool) -> Story:
+        """Ask the provider whose fault it is that a case did not end by itself; never raises for a lost guest."""
+        try:
+            told = self._provider.explain(guest, operation=operation, channel_lost=channel_lost)
+        except LabError as error:
+            return Story("lab_error", f"{error.message}: {error.why}", {})
+        return Story(str(told.fault), told.reason, dict(told.signals))
+
     # ---- guests
 
     def _provide(self, profile: str) -> None:
@@ -322,7 +343,7 @@ class Broker:
                     answer = {"error": error_document(error)}
                 except (ValueError, KeyError, TypeError) as error:
                     answer = {"error": error_document(LeaseError("not a request", why=repr(error)))}
-                connection.sendall(json.dumps(answer).encode() + b"\n")
+                connection.sendall(json.dumps(answer, default=str).encode() + b"\n")
         except OSError as error:
             _log.warning("%s: %s", owner, error)
         finally:
@@ -350,6 +371,13 @@ class Broker:
             self._check_owner(int(request["lease"]), owner)
             self._release(int(request["lease"]), dirty=bool(request["dirty"]), reason=str(request["reason"]))
             return {"ok": True}
+        if request["op"] == "explain":
+            story = self.explain(
+                str(request["guest"]),
+                operation=str(request["operation"]),
+                channel_lost=bool(request["channel_lost"]),
+            )
+            return {"fault": story.fault, "reason": story.reason, "signals": dict(story.signals)}
         raise LeaseError(f"the broker does not know {str(request['op'])[:40]!r}")
 
     def _check_owner(self, lease_id: int, owner: str) -> None:

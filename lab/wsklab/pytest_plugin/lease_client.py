@@ -13,7 +13,7 @@ from wsklab import errors
 from wsklab.deadline import Deadline
 from wsklab.errors import LabError, LeaseError
 from wsklab.lease_protocol import Lease
-from wsklab.pytest_plugin.broker import receive_line
+from wsklab.pytest_plugin.broker import Story, receive_line
 
 __all__ = ["BrokerGone", "LeaseClient"]
 
@@ -68,6 +68,15 @@ class LeaseClient:
     def release(self, lease: Lease, *, dirty: bool, reason: str) -> None:
         """Give a lease back."""
         self._ask({"op": "release", "lease": lease.id, "dirty": dirty, "reason": reason[:2000]}, Deadline.after(30.0))
+
+    def explain(self, guest: str, *, operation: str, channel_lost: bool) -> Story:
+        """Ask the controller whose fault it is that a case did not end by itself."""
+        answer = self._ask(
+            {"op": "explain", "guest": guest, "operation": operation[:2000], "channel_lost": channel_lost},
+            Deadline.after(60.0),
+        )
+        signals = answer.get("signals")
+        return Story(str(answer.get("fault")), str(answer.get("reason")), signals if isinstance(signals, dict) else {})
 
     def _ask(self, request: Mapping[str, object], deadline: Deadline) -> Mapping[str, object]:
         self._socket.settimeout(deadline.remaining_s)

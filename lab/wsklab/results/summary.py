@@ -82,6 +82,7 @@ def document_of(
     catalogue: Catalogue,
     selected: Sequence[Rule],
     problems: Sequence[Mapping[str, str]] = (),
+    lab_error: bool = False,
     never_ready: bool = False,
     allow_unimplemented: bool = False,
     usage_error: bool = False,
@@ -97,7 +98,7 @@ def document_of(
         usage_error=usage_error,
         never_ready=never_ready,
         allow_unimplemented=allow_unimplemented,
-        lab_error=bool(problems) or not cases,
+        lab_error=lab_error or not cases,
         interrupted=interrupted,
     )
     return RunDocument(

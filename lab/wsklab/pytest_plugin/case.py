@@ -1,0 +1,249 @@
+"""One case on one guest, from its lease to its line in the results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from wsklab.artifacts import EvidenceFolder, now, safe_name, visible
+from wsklab.deadline import Deadline
+from wsklab.errors import (
+    BugcheckError,
+    ChannelLost,
+    ChannelProtocolError,
+    DeadlineExceeded,
+    GuestError,
+    HostError,
+    LabError,
+)
+from wsklab.lease_protocol import GuestHandle, Lease
+from wsklab.pytest_plugin.broker import Leases, Story
+from wsklab.pytest_plugin.judge import timeline
+from wsklab.pytest_plugin.lease_client import BrokerGone
+from wsklab.pytest_plugin.links import Links
+from wsklab.pytest_plugin.observe import Observe
+from wsklab.pytest_plugin.observed import ObservedClient
+from wsklab.pytest_plugin.options import RunOptions
+from wsklab.records import Record
+from wsklab.results.model import CaseResult, RuleResult
+from wsklab.rules import Catalogue
+from wsklab.verdict import CaseVerdict, RuleVerdict
+
+__all__ = ["CASE", "Case", "Worker", "case_name"]
+
+#: The verdicts that leave a folder behind.
+_WITH_EVIDENCE = frozenset({CaseVerdict.FAILED, CaseVerdict.CRASHED, CaseVerdict.HUNG, CaseVerdict.LAB_ERROR})
+
+#: Errors that leave the guest in a state that nobody knows.
+_DIRTYING = (GuestError, DeadlineExceeded, HostError)
+
+
+#: What an exception of a case means, the first that applies; a lost channel and a deadline need an explanation.
+_MEANING: Mapping[type[BaseException], CaseVerdict] = MappingProxyType(
+    {
+        BugcheckError: CaseVerdict.CRASHED,
+        GuestError: CaseVerdict.FAILED,
+        AssertionError: CaseVerdict.FAILED,
+    }
+)
+
+
+@dataclass(slots=True)
+class Worker:
+    """What one worker (or the controller, without xdist) has for its cases."""
+
+    options: RunOptions
+    catalogue: Catalogue
+    leases: Leases
+    links: Links
+    name: str = "main"
+    #: set when the broker is gone: nothing more can be run
+    over: str = ""
+
+
+@dataclass(slots=True)
+class Case:
+    """The state of one item; filled by the fixtures, read when the item is torn down."""
+
+    item: str
+    case: str
+    profile: str
+    rules: tuple[str, ...]
+    worker: Worker
+    exclusive: bool = False
+    lease: Lease | None = None
+    observe: Observe | None = None
+    clients: list[ObservedClient] = field(default_factory=list)
+    verdict: CaseVerdict = CaseVerdict.PASSED
+    message: str = ""
+    dirty: bool = False
+    settled: bool = False
+    story: Story | None = None
+    started: str = field(default_factory=now)
+    _clock: float = field(default_factory=time.monotonic)
+
+    @property
+    def handle(self) -> GuestHandle | None:
+        """The leased guest; the first one when the case has several."""
+        return self.lease.guests[0] if self.lease else None
+
+    # ---- lease
+
+    def acquire(self) -> GuestHandle:
+        """Wait for the guest; see `Broker.acquire` for the errors."""
+        options = self.worker.options
+        self.lease = self.worker.leases.acquire(
+            [self.profile], exclusive=self.exclusive, deadline=Deadline.after(options.lease_s * options.scale)
+        )
+        self._clock = time.monotonic()
+        self.started = now()
+        return self.lease.guests[0]
+
+    def release(self) -> None:
+        """Give the guest back, dirty when the case left it in a state that nobody knows."""
+        if self.lease is None:
+            return
+        if self.dirty:
+            for handle in self.lease.guests:
+                self.worker.links.drop(handle.name)
+        self.worker.leases.release(self.lease, dirty=self.dirty, reason=f"{self.item}: {self.message}"[:500])
+
+    # ---- verdict
+
+    def fail(self, error: BaseException) -> None:
+        """Take the verdict that an exception of the case means; the first one counts."""
+        verdict, message = self._verdict_of(error)
+        if isinstance(error, _DIRTYING) or verdict in {CaseVerdict.CRASHED, CaseVerdict.HUNG}:
+            self.dirty = True
+        if self.verdict in {CaseVerdict.PASSED, CaseVerdict.SKIPPED} or verdict is CaseVerdict.CRASHED:
+            self.verdict = verdict
+            self.message = visible(message)
+
+    def skip(self, reason: str) -> None:
+        """The case was left out."""
+        if self.verdict is CaseVerdict.PASSED:
+            self.verdict = CaseVerdict.SKIPPED
+            self.message = visible(reason)
+
+    def _verdict_of(self, error: BaseException) -> tuple[CaseVerdict, str]:
+        if isinstance(error, BrokerGone):
+            self.worker.over = _said(error)
+        if isinstance(error, ChannelLost | ChannelProtocolError):
+            return self._explained(error, operation="", channel_lost=True)
+        if isinstance(error, DeadlineExceeded):
+            return self._explained(error, operation=self._outstanding() or error.what, channel_lost=False)
+        # anything that is not in the table is a fault of the case or of the lab; it never counts against the driver
+        return next(
+            (verdict for kind, verdict in _MEANING.items() if isinstance(error, kind)), CaseVerdict.LAB_ERROR
+        ), _said(error)
+
+    def _explained(self, error: LabError, *, operation: str, channel_lost: bool) -> tuple[CaseVerdict, str]:
+        if self.handle is None:
+            return CaseVerdict.LAB_ERROR, _said(error)
+        try:
+            story = self.worker.leases.explain(self.handle.name, operation=operation, channel_lost=channel_lost)
+        except LabError as silent:
+            return CaseVerdict.LAB_ERROR, f"{_said(error)}; nobody can explain it: {silent.message}"
+        self.story = story
+        known = {verdict.value: verdict for verdict in (CaseVerdict.CRASHED, CaseVerdict.HUNG, CaseVerdict.LAB_ERROR)}
+        return known.get(story.fault, CaseVerdict.LAB_ERROR), f"{story.reason} ({_said(error)})"
+
+    def _outstanding(self) -> str:
+        return ", ".join(filter(None, (client.outstanding() for client in self.clients)))
+
+    def settle(self) -> None:
+        """End everything that the case started, then judge it; raises what `ObservedClient.settle` raises."""
+        self.settled = True
+        for client in self.clients:
+            client.settle()
+        assert self.observe is not None
+        self.observe.conclude()
+
+    def records(self) -> list[Record]:
+        """The records of all clients of the case."""
+        return [record for client in self.clients for record in client.records]
+
+    def timeline(self) -> list[str]:
+        """The timeline of all clients of the case."""
+        return timeline(self.records())
+
+    # ---- result
+
+    def result(self) -> CaseResult:
+        """The line of the run; writes the evidence folder of a case that turned out badly."""
+        handle = self.handle
+        evidence = self._keep_evidence() if self.verdict in _WITH_EVIDENCE else ""
+        return CaseResult(
+            case=self.case,
+            item=self.item,
+            profile=self.profile,
+            kind=handle.kind if handle else self.worker.options.kind(self.profile),
+            guest=handle.name if handle else "",
+            build=handle.build if handle else "",
+            verifier=handle.verifier if handle else "off",
+            driver_sha256=handle.driver_sha256 if handle else "",
+            verdict=self.verdict,
+            message=self.message,
+            rules=self._rules(),
+            worker=self.worker.name,
+            started=self.started,
+            seconds=round(time.monotonic() - self._clock, 3),
+            evidence=evidence,
+        )
+
+    def _rules(self) -> tuple[RuleResult, ...]:
+        first = self.message.splitlines()[0] if self.message else ""
+        if self.observe is not None:
+            return self.observe.results(self.verdict, first)
+        # the case never began: nothing was observed
+        verdict = RuleVerdict.NOT_RUN if self.verdict is CaseVerdict.SKIPPED else RuleVerdict.LAB_ERROR
+        return tuple(RuleResult(rule=rule_id, verdict=verdict, notes=(first,)) for rule_id in self.rules)
+
+    def _keep_evidence(self) -> str:
+        options = self.worker.options
+        relative = Path("evidence") / safe_name(f"{self.profile}-{self.case}")
+        folder = EvidenceFolder(options.results / options.run_id / relative)
+        folder.text("message.txt", self.message + "\n")
+        folder.json("records.json", [record.to_json() for record in self.records()])
+        folder.text("timeline.txt", "\n".join(self.timeline()) + "\n")
+        if self.observe is not None:
+            folder.text("rules.txt", self.observe.explain() + "\n")
+        if self.story is not None:
+            folder.json("fault.json", {"fault": self.story.fault, "reason": self.story.reason, **self.story.signals})
+        if self.handle is not None:
+            folder.json("guest.json", self.handle.model_dump(mode="json"))
+            folder.copy("console.log", self.handle.console)
+            folder.copy("domain.xml", self.handle.domain_xml)
+        node = self.case.partition("::")[2].partition("[")[0]
+        folder.reproduce(profile=self.profile, node=node, run_id=options.run_id)
+        return str(relative)
+
+
+#: Where an item keeps its case.
+CASE: pytest.StashKey[Case] = pytest.StashKey()
+
+
+def _said(error: BaseException) -> str:
+    """An error in one line; the whole text of an assertion."""
+    if isinstance(error, LabError):
+        return f"{error.message}: {error.why}" if error.why else error.message
+    if isinstance(error, AssertionError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def case_name(item: str, profile: str) -> str:
+    """File and function with its own parameters, without the profile: the same on every guest.
+
+    Args:
+        item: a pytest node id.
+    """
+    path, _, name = item.partition("::")
+    function, bracket, parameters = name.partition("[")
+    own = parameters.removesuffix("]").removeprefix(profile).removeprefix("-")
+    return f"{Path(path).name}::{function}" + (f"[{own}]" if bracket and own else "")

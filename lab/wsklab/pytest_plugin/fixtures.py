@@ -1,0 +1,149 @@
+"""What a case gets: `guest` (leased), `wsk` (its own handle of the driver), `peer`, `observe`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from wsklab.abi import DEVICE_PATH
+from wsklab.channel.operations import IoctlDevice
+from wsklab.channel.protocol import CommandResult
+from wsklab.deadline import Deadline, Timeouts
+from wsklab.errors import LabError
+from wsklab.lease_protocol import GuestHandle
+from wsklab.pytest_plugin.case import CASE, Case
+from wsklab.pytest_plugin.links import GuestLink, TcpRow
+from wsklab.pytest_plugin.observe import Observe, load_baseline
+from wsklab.pytest_plugin.observed import ObservedClient
+from wsklab.pytest_plugin.peer import Peer
+
+__all__ = ["LeasedGuest", "guest", "observe", "peer", "wsk"]
+
+#: Seconds that an ordinary operation, a peer's call or a command may take, before scaling.
+CALL_S = 10.0
+
+
+class LeasedGuest:
+    """The guest of a case: who it is, what it can do, and ways into it."""
+
+    def __init__(self, case: Case, handle: GuestHandle) -> None:
+        self._case = case
+        self.handle = handle
+        self.timeouts = Timeouts(scale=case.worker.options.scale)
+
+    @property
+    def link(self) -> GuestLink:
+        """The worker's connection to the guest, opened at the first use."""
+        return self._case.worker.links.get(self.handle)
+
+    @property
+    def facts(self) -> dict[str, bool | str | None]:
+        """What the profile says that this guest can do."""
+        return self.handle.facts
+
+    @property
+    def address(self) -> str:
+        """The guest's address on its wire."""
+        return self.handle.address
+
+    @property
+    def loopback(self) -> str:
+        """A 127.x.y.z address inside the guest that belongs to this case alone."""
+        assert self._case.lease is not None
+        return self._case.lease.loopback
+
+    def port(self, index: int = 0) -> int:
+        """A port that belongs to this case alone; cases never write port numbers."""
+        assert self._case.lease is not None
+        return self._case.lease.port(index)
+
+    def within(self, seconds: float = CALL_S) -> Deadline:
+        """A deadline, scaled for slow hosts."""
+        return self.timeouts.after(seconds)
+
+    def run(self, command: str) -> CommandResult:
+        """A command line in the guest."""
+        return self.link.run(command, self.within(3 * CALL_S))
+
+    def tcp_table(self) -> tuple[TcpRow, ...]:
+        """The guest's own view of its TCP endpoints."""
+        return self.link.tcp_table(self.within(2 * CALL_S))
+
+    def device(self, path: str) -> IoctlDevice:
+        """Open any device of the guest, of any driver; the case closes it."""
+        return self.link.open_device(path, self.within())
+
+    def client(self) -> ObservedClient:
+        """One more client of the driver, with a handle and a judge of its own."""
+        assert self._case.observe is not None
+        made = ObservedClient(self.device(DEVICE_PATH), self._case.observe, call_s=self.timeouts.seconds(CALL_S))
+        self._case.clients.append(made)
+        return made
+
+
+@pytest.fixture
+def guest(request: pytest.FixtureRequest) -> Iterator[LeasedGuest]:
+    """A leased guest of the item's profile, from set-up to tear-down."""
+    case = request.node.stash.get(CASE, None)
+    if case is None:
+        pytest.skip("this pytest run has no guests: start it with `wsklab run`")
+    handle = case.acquire()
+    try:
+        case.observe = Observe(
+            case.worker.catalogue,
+            case.rules,
+            kind=handle.kind,
+            facts=handle.facts,
+            gaps=load_baseline(handle.baseline, case.worker.catalogue),
+        )
+        case.observe.story = case.timeline
+        yield LeasedGuest(case, handle)
+    finally:
+        case.release()
+
+
+@pytest.fixture
+def observe(request: pytest.FixtureRequest) -> Observe:
+    """Where the case states what it saw of its rules."""
+    request.getfixturevalue("guest")
+    made: Observe | None = request.node.stash[CASE].observe
+    assert made is not None
+    return made
+
+
+@pytest.fixture
+def wsk(request: pytest.FixtureRequest, guest: LeasedGuest) -> Iterator[ObservedClient]:
+    """A fresh client of the driver: one handle, closed at the end; every operation is judged."""
+    case = request.node.stash[CASE]
+    yield guest.client()
+    failures: list[LabError | AssertionError] = []
+    for client in case.clients:
+        try:
+            try:
+                if case.settled and not case.dirty:
+                    _check_ledger(client, guest)
+            finally:
+                client.close()
+        except (LabError, AssertionError) as error:
+            case.fail(error)
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture
+def peer(guest: LeasedGuest) -> Iterator[Peer]:
+    """The other end of the driver's connections, on the guest's wire."""
+    made = Peer(guest.link, guest.timeouts.seconds(CALL_S))
+    yield made
+    made.close()
+
+
+def _check_ledger(client: ObservedClient, guest: LeasedGuest) -> None:
+    """Every operation is accounted for: nothing lost but where the profile says so, no event dropped."""
+    ledger = client.ledger().client
+    assert ledger.balanced, f"the driver's ledger does not add up: {ledger}"
+    assert ledger.events_dropped == 0, f"{ledger.events_dropped} events were dropped: the record is incomplete"
+    if ledger.lost and not guest.facts.get("provider_drops_irps"):
+        raise AssertionError(f"{ledger.lost} operations were lost: a failing return without a completion")

@@ -1,0 +1,127 @@
+"""The controller's side of a run: broker, lines, document."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wsklab.artifacts import now, visible
+from wsklab.lease_protocol import GuestHandle, GuestProvider
+from wsklab.pytest_plugin.broker import Broker, error_document
+from wsklab.pytest_plugin.case import case_name
+from wsklab.pytest_plugin.options import RunOptions
+from wsklab.results.model import CaseResult, GuestResult, RuleResult, RunDocument
+from wsklab.results.store import RunDirectory
+from wsklab.results.summary import document_of
+from wsklab.rules import Catalogue, Rule
+from wsklab.verdict import CaseVerdict, RuleVerdict
+
+__all__ = ["SESSION", "RunSession"]
+
+
+class RunSession:
+    """One run, from the first guest to the document; lives in the controller.
+
+    Args:
+        provider: makes guests. shared: whether workers will connect to the broker.
+    """
+
+    def __init__(self, options: RunOptions, catalogue: Catalogue, provider: GuestProvider, *, shared: bool) -> None:
+        self.options = options
+        self.catalogue = catalogue
+        self.directory = RunDirectory(options.results, options.run_id)
+        # a socket's path is short by law (107 bytes); the results folder may be deep
+        self._runtime = Path(tempfile.mkdtemp(prefix="wsklab-"))
+        self.address = self._runtime / "broker" if shared else None
+        self.broker = Broker(
+            provider, [profile.name for profile in options.profiles], each=options.each, address=self.address
+        )
+        self.cases: list[CaseResult] = []
+        #: told in the document, without changing the exit code
+        self.notes: list[dict[str, str]] = []
+        #: the rules of every item that was set up, for one whose worker dies
+        self.rules: dict[str, tuple[str, ...]] = {}
+        self.usage_error = False
+        self.interrupted = False
+        self.document: RunDocument | None = None
+        #: items that ran again because their first worker died
+        self.reruns: set[str] = set()
+        self._started = now()
+        self._clock = time.monotonic()
+
+    def start(self) -> None:
+        """Open the broker; the guests are made while pytest collects."""
+        self.broker.__enter__()
+
+    def add(self, line: str, worker: str) -> None:
+        """Take the line that a worker's report carries."""
+        case = CaseResult.model_validate_json(line)
+        case = case.model_copy(update={"worker": worker, "rerun": case.item in self.reruns})
+        self.cases.append(case)
+        self.directory.append(case)
+
+    def worker_died(self, item: str, message: str) -> bool:
+        """A worker died while it ran an item; returns whether the item gets its second attempt."""
+        if item not in self.reruns:
+            self.reruns.add(item)
+            self.notes.append(
+                {"class": "WorkerDied", "message": visible(message), "why": "", "fix": "the case was run again"}
+            )
+            return True
+        profile = next((own.name for own in self.options.profiles if f"[{own.name}" in item), "")
+        note = visible(message)
+        rules = (
+            RuleResult(rule=rule, verdict=RuleVerdict.LAB_ERROR, notes=(note,)) for rule in self.rules.get(item, ())
+        )
+        lost = CaseResult(
+            case=case_name(item, profile),
+            item=item,
+            profile=profile,
+            kind=self.options.kind(profile),
+            verdict=CaseVerdict.LAB_ERROR,
+            message=note,
+            rules=tuple(RuleResult(rule=rule, verdict=RuleVerdict.LAB_ERROR, notes=(note,)) for rule in named),
+            started=now(),
+        )
+        self.add(lost.model_dump_json(by_alias=True), "main")
+        return False
+
+    def finish(self, selected: Sequence[Rule]) -> RunDocument:
+        """Give the guests back and write everything down."""
+        self.broker.close()
+        shutil.rmtree(self._runtime, ignore_errors=True)
+        failures = [{"profile": failure.profile, **error_document(failure.error)} for failure in self.broker.failures]
+        self.document = document_of(
+            run_id=self.options.run_id,
+            started=self._started,
+            wall_s=time.monotonic() - self._clock,
+            results_dir=str(self.directory.path.absolute()),
+            cases=self.cases,
+            profiles={profile.name: profile.kind for profile in self.options.profiles},
+            guests=[_guest(handle) for handle in self.broker.seen],
+            catalogue=self.catalogue,
+            selected=selected,
+            problems=[*self.notes, *failures],
+            lab_error=bool(failures),
+            never_ready=any(failure.never_ready for failure in self.broker.failures),
+            allow_unimplemented=self.options.allow_unimplemented,
+            usage_error=self.usage_error,
+            interrupted=self.interrupted,
+        )
+        self.directory.finish(self.document, self.cases, self.catalogue)
+        return self.document
+
+
+#: Where the controller's config keeps its run.
+SESSION: pytest.StashKey[RunSession] = pytest.StashKey()
+
+
+def _guest(handle: GuestHandle) -> GuestResult:
+    wanted: Mapping[str, Any] = handle.model_dump(include=set(GuestResult.model_fields))
+    return GuestResult.model_validate(wanted)

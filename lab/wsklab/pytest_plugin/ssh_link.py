@@ -1,0 +1,67 @@
+"""The real link of a worker to a guest. Imported when the first guest is leased: a unit-test run needs no SSH."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from wsklab import network
+from wsklab.channel.device import DeviceClient
+from wsklab.channel.operations import IoctlDevice
+from wsklab.channel.protocol import CommandResult
+from wsklab.channel.ssh import SshChannel
+from wsklab.deadline import Deadline, Timeouts
+from wsklab.errors import LabError
+from wsklab.lease_protocol import GuestHandle
+from wsklab.pytest_plugin.links import NET_COMMAND, TcpRow, parse_tcp_table
+
+__all__ = ["SshLink"]
+
+
+class SshLink:
+    """The real link: one SSH connection, and on it one `wskctl stdio`, opened when first needed."""
+
+    def __init__(self, handle: GuestHandle, scale: float) -> None:
+        self._handle = handle
+        self._timeouts = Timeouts(scale=scale)
+        self._via = network.Via(handle.netns)
+        connection = network.connect(self._via, (handle.address, handle.ssh_port), self._timeouts.after(10.0))
+        self.host_address: str = connection.getsockname()[0]
+        self._channel = SshChannel.connect(
+            socket=connection,
+            user=handle.ssh_user,
+            key=handle.ssh_key,
+            host_key=handle.ssh_host_key,
+            deadline=self._timeouts.after(15.0),
+        )
+        self._client: DeviceClient | None = None
+
+    def open_device(self, path: str, deadline: Deadline) -> IoctlDevice:
+        """See `GuestLink`."""
+        if self._client is None:
+            self._client = DeviceClient.open(self._channel, self._timeouts.after(15.0))
+        return self._client.open_device(path, deadline)
+
+    def run(self, command: str, deadline: Deadline) -> CommandResult:
+        """See `GuestLink`."""
+        return self._channel.run(command, deadline)
+
+    def tcp_table(self, deadline: Deadline) -> tuple[TcpRow, ...]:
+        """See `GuestLink`."""
+        return parse_tcp_table(self.run(NET_COMMAND, deadline).stdout)
+
+    def connect(self, port: int, deadline: Deadline) -> socket.socket:
+        """See `GuestLink`."""
+        return network.connect(self._via, (self._handle.address, port), deadline)
+
+    def listen(self) -> socket.socket:
+        """See `GuestLink`."""
+        return network.listen(self._via, (self.host_address, 0))
+
+    def close(self) -> None:
+        """End both; a guest that is gone is no error."""
+        with contextlib.suppress(LabError, OSError):
+            if self._client is not None:
+                self._client.close()
+        with contextlib.suppress(LabError, OSError):
+            self._channel.close()

@@ -1,0 +1,156 @@
+"""Start a run: what `wsklab run` calls once it has a lab that makes guests."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from wsklab.errors import HostError
+from wsklab.lease_protocol import GuestProvider
+from wsklab.pytest_plugin.options import Profile, RunOptions
+from wsklab.resources import conformance_root
+from wsklab.results.model import RunDocument
+from wsklab.results.store import load_run
+
+__all__ = ["run_suite", "suite_arguments"]
+
+PLUGIN = "wsklab.pytest_plugin"
+
+#: A warning in a case is an error, but for the one that says that this process has imported wsklab already.
+SETTINGS = """\
+[pytest]
+addopts = --strict-markers --strict-config --import-mode=importlib
+xfail_strict = true
+filterwarnings =
+    error
+    ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning
+"""
+
+
+class _Provider:
+    """Hands the lab's guests to the plugin."""
+
+    def __init__(self, provider: GuestProvider) -> None:
+        self._provider = provider
+
+    def pytest_wsklab_provider(self, config: pytest.Config) -> GuestProvider:  # noqa: ARG002 - the hook's signature
+        """See `hooks.pytest_wsklab_provider`."""
+        return self._provider
+
+
+def suite_arguments(
+    options: RunOptions,
+    *,
+    cases: Path,
+    settings: Path,
+    workers: int,
+    plugins: Sequence[str] = (),
+    extra: Sequence[str] = (),
+) -> list[str]:
+    """pytest's command line for a run.
+
+    Args:
+        settings: a file with `SETTINGS`.
+        workers: xdist workers; 1 runs everything in this process.
+        plugins: modules that stand in for parts of the lab.
+        extra: what the user wrote behind `--`.
+    """
+    own = [
+        f"--wsklab-profiles={','.join(f'{profile.name}={profile.kind}' for profile in options.profiles)}",
+        f"--wsklab-run={options.run_id}",
+        f"--wsklab-results={options.results.absolute()}",
+        f"--wsklab-rules={options.rules}",
+        f"--wsklab-guests-each={options.each}",
+        f"--wsklab-require={','.join(options.require)}",
+        f"--wsklab-scale={options.scale}",
+        f"--wsklab-lease-timeout={options.lease_s}",
+    ]
+    for chosen, option in (
+        (options.allow_unimplemented, "--wsklab-allow-unimplemented"),
+        (options.hazard, "--wsklab-hazard"),
+        (options.keep_failed, "--wsklab-keep-failed"),
+    ):
+        if chosen:
+            own.append(option)
+    loaded = [] if _has_entry_point() else ["-p", PLUGIN]
+    for plugin in plugins:
+        loaded += ["-p", plugin]
+    # worksteal: items are ordered by profile, so the first contiguous shares keep all guests busy
+    spread = ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else ["-p", "no:xdist"]
+    return [
+        *loaded,
+        "-c",
+        str(settings),
+        f"--rootdir={cases}",
+        "-p",
+        "no:cacheprovider",
+        *spread,
+        *own,
+        *extra,
+        str(cases),
+    ]
+
+
+def run_suite(
+    provider: GuestProvider,
+    options: RunOptions,
+    *,
+    workers: int | None = None,
+    cases: Path | None = None,
+    plugins: Sequence[str] = (),
+    extra: Sequence[str] = (),
+    output: TextIO | None = None,
+) -> RunDocument:
+    """Run the conformance cases and return the run's document; its `exit_code` is the run's.
+
+    Everything is on disk in `<results>/<run id>/` when this returns.
+
+    Args:
+        provider: makes guests; closed at the end.
+        workers: how many cases run at the same time; None: one per guest.
+        cases: folder of the cases; None: the lab's own.
+        extra: more pytest arguments, as the user gave them.
+        output: where pytest writes; None: standard output. Under `--json` give standard error.
+
+    Raises:
+        HostError: pytest ended without writing the run down.
+    """
+    folder = options.results.absolute() / options.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "pytest.ini"
+    settings.write_text(SETTINGS)
+    count = workers if workers is not None else len(options.profiles) * options.each
+    arguments = suite_arguments(
+        options,
+        cases=cases or conformance_root(),
+        settings=settings,
+        workers=count,
+        plugins=plugins,
+        extra=extra,
+    )
+    with contextlib.redirect_stdout(output or sys.stdout):
+        code = int(pytest.main(arguments, plugins=[_Provider(provider)]))
+    if not (folder / "run.json").is_file():
+        raise HostError(
+            "the run wrote no results",
+            why=f"pytest ended with {code} before the first case",
+            fix="read what it printed above",
+            evidence={"arguments": arguments},
+        )
+    return load_run(options.results, options.run_id).document
+
+
+def options_of(profiles: Sequence[tuple[str, str]], **more: object) -> RunOptions:
+    """Options from pairs of profile name and kind; the rest as keywords of `RunOptions`."""
+    return RunOptions.model_validate({"profiles": [Profile(name=name, kind=kind) for name, kind in profiles], **more})
+
+
+def _has_entry_point() -> bool:
+    """Whether an installed wsklab announces the plugin to pytest by itself."""
+    return any(point.value == PLUGIN for point in importlib.metadata.entry_points(group="pytest11"))
