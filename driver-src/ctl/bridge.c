@@ -108,7 +108,7 @@ static void AnswerIoctl(BRIDGE *bridge, const REQUEST *request, NTSTATUS status,
     }
     AnswerStart(&line, buffer, capacity, request->id, 1);
     TextMemberUnsigned(&line, "status", (uint32_t)status);
-    TextMemberUnsigned(&line, "win32", RtlNtStatusToDosError(status));
+    TextMemberUnsigned(&line, "win32", status >= 0 ? 0 : RtlNtStatusToDosError(status));
     TextMemberUnsigned(&line, "information", information);
     TextMemberHex(&line, "data", request->output, length);
     SendAnswer(bridge->sender, &line, request->id);

@@ -195,7 +195,7 @@ def _entry(protocol: str, row: object) -> NetEntry:
     if not isinstance(row, dict):
         _broken("a row of the net table is an object")
     state = row.get("state", "")
-    if state not in (_TCP_STATES if protocol == "tcp" else {""}):
+    if not isinstance(state, str) or state not in (_TCP_STATES if protocol == "tcp" else {""}):
         _broken("a row of the net table has a known state")
     local = _endpoint(row, "local")
     return NetEntry(

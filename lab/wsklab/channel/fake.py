@@ -4,6 +4,8 @@ Shipped, because what is built on channels is tested without machines; it passes
 `SshChannel` (`tests/contracts/channel_contract.py`).
 """
 
+# ruff: noqa: ARG002 - a fake keeps the signatures of what it stands for
+
 from __future__ import annotations
 
 import json
@@ -302,19 +304,19 @@ class FakeWskctl:
         data = bytes.fromhex(request["data"])
         device.calls.append((request["code"], data))
         request_id, size = request["id"], request["out"]
-        script = device.ioctls.get(request["code"], lambda _data, _size: (_STATUS_INVALID_DEVICE_REQUEST, b""))
-        answer = script(data, size)
+        script = device.ioctls.get(request["code"])
+        answer = (_STATUS_INVALID_DEVICE_REQUEST, b"") if script is None else script(data, size)
         if isinstance(answer, Pends):
             name = answer.name or str(request_id)
             self._pending[request_id] = name
-            device._pending[name] = lambda status, output: self._finish(request_id, size, status, output)  # noqa: SLF001
+            device._pending[name] = lambda status, output: self._finish(request_id, size, status, output)
         else:
             self._finish(request_id, size, *answer)
 
     def _end_pending(self, request_id: int, status: int) -> bool:
         name = self._pending.get(request_id)
         for device in self._devices.values():
-            if name is not None and name in device._pending:  # noqa: SLF001
+            if name is not None and name in device._pending:
                 device.complete(name, status)
                 return True
         return False

@@ -312,7 +312,8 @@ class SshChannel:
         """
         with self.guarded(deadline, command):
             channel = self._execute(command, deadline)
-            channel.shutdown_write()
+            with contextlib.suppress(OSError, EOFError):  # a short command has ended and closed already
+                channel.shutdown_write()
             out = _Capture(channel.recv, "stdout")
             err = _Capture(channel.recv_stderr, "stderr")
             channel.status_event.wait()  # also set when the transport dies, by the watchdog or by itself

@@ -1,0 +1,8 @@
+"""Makes the shared contracts importable: `from channel_contract import ...` (pytest runs in importlib mode)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "contracts"))
