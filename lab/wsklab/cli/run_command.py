@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wsklab.cli import exits
+from wsklab.cli.driver_commands import build_driver
 from wsklab.cli.names import existing_file, matching
 from wsklab.cli.output import error_document
 from wsklab.cli.runtime import Runtime, command
 from wsklab.errors import LabError
 
-__all__ = ["register"]
+if TYPE_CHECKING:
+    from wsklab.results.model import RunDocument
 
-#: How a rule is drawn in the matrix of the terminal when it was not looked at on a guest.
-_NOTHING = "-"
+__all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,9 +38,7 @@ def run(
     workers: Annotated[
         int | None, typer.Option("--workers", min=0, max=256, metavar="N", help="pytest workers; 0: in-process.")
     ] = None,
-    rule: Annotated[
-        list[str] | None, typer.Option("--rule", metavar="GLOB", help="Rules to check, or `core`; may be repeated.")
-    ] = None,
+    rule: Annotated[str, typer.Option("--rule", metavar="GLOB", help="Rules to check: `core`, an id, a pattern.")] = "",
     driver: Annotated[
         Path | None, typer.Option("--driver", metavar="FILE", help="Use this build of the driver, already signed.")
     ] = None,
@@ -51,82 +49,83 @@ def run(
     pytest_args: Annotated[list[str] | None, typer.Argument(metavar="[-- PYTEST ARGS]...")] = None,
 ) -> int:
     """The document is printed even when the run is cut short: what is known by then, and the error."""
-    from wsklab.cli.driver_commands import build_driver
-
     existing_file(driver, "a driver image (.sys)")
+    wishes = {
+        "each": guests_each,
+        "rules": rule,
+        "keep_failed": keep_failed,
+        "allow_unimplemented": allow_unimplemented,
+    }
+    try:
+        document = _run(cli, guest or [], workers, driver, wishes, pytest_args or [])
+    except KeyboardInterrupt:
+        cut = {"class": "Interrupted", "message": "interrupted", "why": "", "fix": "", "evidence": {}}
+        cli.output.document(_cut_short(exits.INTERRUPTED, cut))
+        raise
+    except LabError as error:
+        cli.output.document(_cut_short(exits.error_exit_code(error), error_document(error)))
+        raise
+    cli.output.document(document.model_dump(mode="json", by_alias=True))
+    show_matrix(cli, document)
+    return document.exit_code
+
+
+def _run(
+    cli: Runtime,
+    patterns: list[str],
+    workers: int | None,
+    driver: Path | None,
+    wishes: dict[str, Any],
+    pytest_args: list[str],
+) -> RunDocument:
+    """Everything between the options and the document."""
     config = cli.config(workers=workers)
-    document: dict[str, Any] = {
+    with cli.services.lab(config) as lab:
+        cli.output.note(f"{lab.choice.mode} mode: {lab.choice.why}")
+        profiles = matching(
+            lab.profiles.values(),
+            patterns or list(config.guests),
+            name=lambda profile: profile.name,
+            what="profile",
+            listing="wsklab guests",
+        )
+        for profile in profiles:
+            cli.services.ensure_image(lab, profile, cli.output)
+        built = build_driver(cli)
+        cli.output.note(f"acceleration: {lab.acceleration}")
+        return cli.services.run_suite(
+            lab,
+            profiles=profiles,
+            image=driver or built.sys,
+            control=built.ctl,
+            results=cli.folder / config.results_dir,
+            workers=config.workers,
+            wishes=wishes,
+            pytest_args=pytest_args,
+            # pytest talks on standard error when a document goes to standard output
+            output=cli.output.stderr if cli.output.json_mode else cli.output.stdout,
+            cleaned=cli.cleaned,
+        )
+
+
+def _cut_short(code: int, error: dict[str, object]) -> dict[str, object]:
+    """The document of a run that did not get as far as its first case."""
+    return {
         "run_id": "",
-        "exit_code": exits.LAB,
+        "exit_code": code,
         "wall_s": 0.0,
         "results_dir": "",
         "guests": [],
         "results": [],
         "totals": [],
+        "error": error,
     }
-    try:
-        with cli.services.lab(config) as lab:
-            cli.output.note(f"{lab.choice.mode} mode: {lab.choice.why}")
-            profiles = matching(
-                lab.profiles.values(),
-                guest or list(config.guests),
-                name=lambda p: p.name,
-                what="profile",
-                listing="wsklab guests",
-            )
-            for profile in profiles:
-                cli.services.ensure_image(lab, profile, cli.output)
-            built = build_driver(cli) if driver is None else cli.services.given_driver(driver)
-            cli.output.note(f"acceleration: {lab.acceleration}")
-            outcome = cli.services.run_suite(
-                lab,
-                profiles=profiles,
-                driver=built,
-                output=cli.output,
-                guests_each=guests_each,
-                workers=config.workers,
-                rules=rule or [],
-                keep_failed=keep_failed,
-                allow_unimplemented=allow_unimplemented,
-                pytest_args=pytest_args or [],
-                results_dir=(cli.folder / config.results_dir),
-                cleaned=cli.cleaned,
-                document=document,
-            )
-            document.update(outcome)
-    except KeyboardInterrupt:
-        document["exit_code"] = exits.INTERRUPTED
-        document["error"] = {"class": "Interrupted", "message": "interrupted", "why": "", "fix": "", "evidence": {}}
-        cli.output.document(document)
-        raise
-    except LabError as error:
-        document["exit_code"] = exits.error_exit_code(error)
-        document["error"] = error_document(error)
-        cli.output.document(document)
-        raise
-    cli.output.document(document)
-    show_matrix(cli, document)
-    return int(document["exit_code"])
 
 
-def show_matrix(cli: Runtime, document: Mapping[str, Any]) -> None:
-    """The matrix rule x guest, the kind in each heading, totals by kind, where the rest is."""
+def show_matrix(cli: Runtime, document: RunDocument) -> None:
+    """The matrix rule x guest, each kind on its own, and where the rest is."""
     if cli.output.json_mode:
         return
-    results: Sequence[Mapping[str, Any]] = document["results"]
-    columns = list(dict.fromkeys((row["profile"], row["kind"]) for row in results))
-    verdicts = {(row["rule"], row["profile"], row["kind"]): str(row["verdict"]) for row in results}
-    rules = list(dict.fromkeys(row["rule"] for row in results))
-    cli.output.table(
-        "",
-        ("rule", *(f"{profile} ({kind})" for profile, kind in columns)),
-        [[rule, *(verdicts.get((rule, *column), _NOTHING) for column in columns)] for rule in rules],
-    )
-    for profile, kind in columns:
-        counts = [row for row in document["totals"] if (row["profile"], row["kind"]) == (profile, kind)]
-        words = ", ".join(f"{row['cases']} {row['verdict']}" for row in counts)
-        cli.output.line(f"{profile} ({kind}): cases: {words}")
-    if document.get("results_dir"):
-        cli.output.line(f"results: {document['results_dir']}")
-    wall = float(document.get("wall_s") or 0)
-    cli.output.line(f"run {document['run_id']}: {wall:.1f} s, exit code {document['exit_code']}")
+    cli.output.draw(cli.services.matrix(document))
+    cli.output.line(f"results: {document.results_dir}")
+    cli.output.line(f"run {document.run_id}: {document.wall_s:.1f} s, exit code {document.exit_code}")

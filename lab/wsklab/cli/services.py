@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import socket
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from wsklab.assemble import Lab
+    from wsklab.cli.output import Output
     from wsklab.config import LabConfig
     from wsklab.guest import Guest
     from wsklab.home import Home
@@ -113,6 +114,69 @@ class Services:
         with guest.open_channel(lab.timeouts.after(20)) as channel:
             deploy(channel, package, lab.timeouts, start=start)
         return package.service
+
+    # -- images, driver, run -------------------------------------------------------------------
+
+    def ensure_image(self, lab: Lab, profile: GuestProfile, output: Output) -> None:
+        """Bake a profile's image when it is absent or stale, showing progress."""
+        if lab.store.find(profile) is not None:
+            return
+        with output.progress(f"image {profile.name}") as step:
+            lab.ensure_image(profile, lambda what, _elapsed_s, _expected_s: step(what))
+
+    def run_suite(
+        self,
+        lab: Lab,
+        *,
+        profiles: Sequence[GuestProfile],
+        image: Path,
+        control: Path,
+        results: Path,
+        workers: int | None,
+        wishes: Mapping[str, Any],
+        pytest_args: Sequence[str],
+        output: TextIO,
+        cleaned: list[str],
+    ) -> RunDocument:
+        """Run the conformance cases on guests of these profiles; the guests are gone when this returns.
+
+        Args:
+            image: the driver. control: `wskctl.exe`.
+            wishes: further fields of `RunOptions`.
+            output: where pytest writes.
+            cleaned: gets a line about what was put away.
+        """
+        from wsklab.deploy import DriverPackage
+        from wsklab.guest import Claim
+        from wsklab.pool import GuestPool
+        from wsklab.pytest_plugin.suite import options_of, run_suite
+        from wsklab.results.store import new_run_id
+
+        run_id = new_run_id()
+        chosen = {profile.name: profile for profile in profiles}
+        options = options_of(
+            [(profile.name, profile.kind) for profile in profiles],
+            run_id=run_id,
+            results=results.absolute(),
+            scale=lab.timeouts.scale,
+            **wishes,
+        )
+        with lab.home.run_alive(run_id):
+            pool = GuestPool(
+                profiles=chosen,
+                start=lab.start_guest,
+                claim=Claim(owner=lab.owner, purpose="run", run=run_id),
+                package=DriverPackage(image=image, control=control),
+                slots=lab.slots,
+                events=lab.site().hypervisor.subscribe(),
+                timeouts=lab.timeouts,
+                evidence=results.absolute() / run_id / "evidence" / "guests",
+            )
+            try:
+                return run_suite(pool, options, workers=workers, extra=pytest_args, output=output)
+            finally:
+                pool.close()
+                cleaned.append(f"the guests of run {run_id}")
 
     # -- results -------------------------------------------------------------------------------
 
