@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import ipaddress
 import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from types import TracebackType
 
 from wsklab import network
 from wsklab.admission import Room, require_room
-from wsklab.channel.ssh import SshChannel
+from wsklab.channel.ssh import CIPHERS, SshChannel
 from wsklab.config import AccelerationSetting, LabConfig, ModeSetting, default_home
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.domain_xml import Acceleration, HostEntry, NetworkSpec
@@ -211,8 +212,17 @@ class Lab:
         )
         return Site(hypervisor=hypervisor, factory=factory, via=via)
 
-    def _open_channel(self, **arguments: object) -> SshChannel:
-        return SshChannel.connect(**arguments, ciphers=self.config.ssh_ciphers)  # type: ignore[arg-type]
+    def _open_channel(
+        self, *, socket: socket.socket, user: str, key: Path, host_key: str | None, deadline: Deadline
+    ) -> SshChannel:
+        return SshChannel.connect(
+            socket=socket,
+            user=user,
+            key=key,
+            host_key=host_key,
+            deadline=deadline,
+            ciphers=self.config.ssh_ciphers or CIPHERS,
+        )
 
     def _network_spec(self, subnet: str) -> NetworkSpec:
         return NetworkSpec(
