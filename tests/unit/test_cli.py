@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from wsklab.cli import exits
+from wsklab.cli.app import build_app
 from wsklab.cli.main import main
 from wsklab.cli.output import Output, plain
 from wsklab.cli.runtime import Runtime
@@ -278,6 +280,19 @@ def test_every_command_has_the_shared_options(
 
     assert answer.code == 0
     assert [option for option in ("--json", "--config", "--verbose") if option not in text] == []
+
+
+def test_commands_page_names_every_command() -> None:
+    """docs/commands.md has each command that is listed, and no other."""
+    page = (SOURCE.parent / "docs/commands.md").read_text()
+    app = build_app()
+    names = [str(info.name) for info in app.registered_commands]
+    for group in app.registered_groups:
+        if not group.hidden and group.typer_instance is not None and group.name != "config":
+            names += [f"{group.name} {info.name}" for info in group.typer_instance.registered_commands]
+    documented = set(re.findall(r"`(?:\./)?wsklab ((?:image |driver |results )?[a-z]+)", page)) - {"selftest"}
+
+    assert documented - {"--install"} == set(names)
 
 
 # -- documents -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsklab.cli.names import matching
+from wsklab.cli.output import stages
 from wsklab.cli.runtime import Runtime, command
 from wsklab.errors import ImageError
 
@@ -84,7 +85,7 @@ def build(cli: Runtime, profiles: Profiles) -> int:
     for profile in select_profiles(cli, profiles):
         with cli.output.progress(f"image {profile.name}") as step:
             deadline = Deadline.after(_BAKE_S * (config.timeout_scale or 1.0))
-            images.append(store.build(profile, deadline=deadline, progress=step))
+            images.append(store.build(profile, deadline=deadline, progress=stages(step)))
     _show(cli, images)
     return 0
 

@@ -182,14 +182,15 @@ def deploy(
     from wsklab.cli.driver_commands import build_driver
 
     existing_file(file, "a driver image (.sys)")
-    built = build_driver(cli) if file is None else None
-    path = built.sys if built is not None else file
-    control = built.ctl if built is not None else None
+    control = None
+    if file is None:
+        built = build_driver(cli)
+        file, control = built.sys, built.ctl
     rows = []
     with cli.services.lab(cli.config()) as lab:
         for guest in select_guests(lab, [name]):
-            chosen = cli.services.deploy(lab, guest, path, service=service, control=control, start=start)
+            chosen = cli.services.deploy(lab, guest, file, service=service, control=control, start=start)
             rows.append({"name": guest.name, "service": chosen, "started": start})
             cli.output.line(f"{guest.name}: service {chosen} {'started' if start else 'installed'}")
-    cli.output.document({"guests": rows, "file": path})
+    cli.output.document({"guests": rows, "file": file})
     return exits.OK

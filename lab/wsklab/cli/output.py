@@ -23,7 +23,7 @@ from wsklab.errors import LabError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Output", "error_document", "plain", "timestamp"]
+__all__ = ["Output", "error_document", "plain", "stages", "timestamp"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -201,6 +201,11 @@ _STYLES: Mapping[str, str] = {
     "not_implemented": "dim",
     "skipped": "dim",
 }
+
+
+def stages(step: Callable[[str], None]) -> Callable[[str, float, float], None]:
+    """A progress function of the lab (stage, elapsed and expected seconds) over one of `Output.progress`."""
+    return lambda stage, _elapsed_s, expected_s: step(f"{stage}, about {expected_s:.0f} s in all")
 
 
 @contextlib.contextmanager

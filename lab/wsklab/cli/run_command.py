@@ -59,11 +59,11 @@ def run(
     try:
         document = _run(cli, guest or [], workers, driver, wishes, pytest_args or [])
     except KeyboardInterrupt:
-        cut = {"class": "Interrupted", "message": "interrupted", "why": "", "fix": "", "evidence": {}}
-        cli.output.document(_cut_short(exits.INTERRUPTED, cut))
+        error = error_document(LabError("interrupted", why="Ctrl-C or a termination signal"))
+        cli.output.document(_cut_short(exits.INTERRUPTED, {**error, "class": "Interrupted"}))
         raise
-    except LabError as error:
-        cli.output.document(_cut_short(exits.error_exit_code(error), error_document(error)))
+    except LabError as problem:
+        cli.output.document(_cut_short(exits.error_exit_code(problem), error_document(problem)))
         raise
     cli.output.document(document.model_dump(mode="json", by_alias=True))
     show_matrix(cli, document)

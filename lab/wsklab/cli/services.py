@@ -121,8 +121,10 @@ class Services:
         """Bake a profile's image when it is absent or stale, showing progress."""
         if lab.store.find(profile) is not None:
             return
+        from wsklab.cli.output import stages
+
         with output.progress(f"image {profile.name}") as step:
-            lab.ensure_image(profile, lambda what, _elapsed_s, _expected_s: step(what))
+            lab.ensure_image(profile, stages(step))
 
     def run_suite(
         self,
