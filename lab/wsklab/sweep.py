@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wsklab.deadline import Deadline
+from wsklab.domain_xml import DomainMetadata
 from wsklab.errors import DeadlineExceeded, HypervisorError
 from wsklab.guest import Guest, GuestFactory
 from wsklab.home import Home
-from wsklab.hypervisor.protocol import DomainState, Hypervisor
+from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
 from wsklab.lease import KEEP_EXPIRED, LeaseState, SlotTable, lease_state
 
 __all__ = ["Removed", "SweepReport", "Sweeper"]
@@ -71,10 +72,9 @@ class Sweeper:
         """Remove what nobody needs; with `dry_run` only say what would go."""
         moment = now or datetime.now(UTC)
         report = SweepReport()
-        if self.factory is not None:
-            for guest in self.factory.existing():
-                self._guest(guest, report, dry_run=dry_run, now=moment)
-        self._domains_without_directory(report, dry_run=dry_run)
+        guests = {guest.record.uuid: guest for guest in self.factory.existing()} if self.factory else {}
+        for domain in self.hypervisor.domains(self.home.id) if self.hypervisor else ():
+            self._domain(domain, guests.get(domain.uuid), report, dry_run=dry_run, now=moment)
         self._directories_without_domain(report, dry_run=dry_run, now=moment)
         self._dead_runs(report, dry_run=dry_run)
         for slot in self.slots.stale() if dry_run else self.slots.drop_stale():
@@ -82,45 +82,33 @@ class Sweeper:
         self._network(report, dry_run=dry_run)
         return report
 
-    def _guest(self, guest: Guest, report: SweepReport, *, dry_run: bool, now: datetime) -> None:
-        metadata = guest.domain.metadata()
+    def _domain(
+        self, domain: Domain, guest: Guest | None, report: SweepReport, *, dry_run: bool, now: datetime
+    ) -> None:
+        """Judge one domain by its lease; `guest` is None when its directory is gone or unreadable."""
+        metadata = domain.metadata()
         if metadata is None:
             return
         state = lease_state(metadata, run_is_alive=self.home.run_is_alive, now=now)
-        if state is LeaseState.HELD:
+        why = _why_gone(metadata, state)
+        if guest is None and not any(self.home.guests.glob(f"*-{domain.uuid}")):
+            why = "its guest directory is gone"
+        if not why:
             report.kept += 1
-        elif state is LeaseState.EXPIRED:
-            report.kept += 1
-            if not dry_run:
+            if guest is not None and state is LeaseState.EXPIRED and not dry_run:
                 _give_notice(guest)
-        elif state is LeaseState.OVER:
-            report.add("guest", guest.name, f"its lease ended at {metadata.expires}; its overlay is kept for a day")
-            if not dry_run:
-                self._retire(guest)
-        else:
-            why = f"run {metadata.run} is not alive" if metadata.run else "its mark names neither run nor expiry"
-            report.add("guest", guest.name, why)
-            if not dry_run:
-                guest.destroy(self.slots)
-
-    def _retire(self, guest: Guest) -> None:
-        """Power off an expired guest and keep its directory as dirty."""
-        (guest.directory / _EXPIRED_MARK).touch()
-        guest.domain.destroy()
-        with contextlib.suppress(HypervisorError):
-            guest.domain.undefine()
-
-    def _domains_without_directory(self, report: SweepReport, *, dry_run: bool) -> None:
-        if self.hypervisor is None:
             return
-        for domain in self.hypervisor.domains(self.home.id):
-            if any(self.home.guests.glob(f"*-{domain.uuid}")):
-                continue
-            report.add("domain", domain.name, "its guest directory is gone")
-            if not dry_run:
-                domain.destroy()
-                with contextlib.suppress(HypervisorError):
-                    domain.undefine()
+        report.add("guest", guest.name if guest is not None else domain.name, why)
+        if dry_run:
+            return
+        if guest is not None and state is not LeaseState.OVER:
+            guest.destroy(self.slots)
+            return
+        if guest is not None:
+            (guest.directory / _EXPIRED_MARK).touch()
+        domain.destroy()
+        with contextlib.suppress(HypervisorError):  # another sweeper may have won the undefine
+            domain.undefine()
 
     def _directories_without_domain(self, report: SweepReport, *, dry_run: bool, now: datetime) -> None:
         for directory in sorted(self.home.guests.iterdir()):
@@ -153,6 +141,15 @@ class Sweeper:
         report.add("network", self.network_name, "no guest is left")
         if not dry_run:
             self.hypervisor.remove_network(self.network_name)
+
+
+def _why_gone(metadata: DomainMetadata, state: LeaseState) -> str:
+    """Why nobody needs a guest any more, or "" when somebody does."""
+    if state is LeaseState.OVER:
+        return f"its lease ended at {metadata.expires}; its overlay is kept for a day"
+    if state is LeaseState.ORPHAN:
+        return f"run {metadata.run} is not alive" if metadata.run else "its mark names neither run nor expiry"
+    return ""
 
 
 def _kept_for_a_day(directory: Path, now: datetime) -> bool:

@@ -1,0 +1,265 @@
+"""Guests and the sweep, on the fake hypervisor: whatever dies half-way, nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from wsklab import qemu_img
+from wsklab.channel.fake import Ended, FakeChannel
+from wsklab.deadline import Deadline, Timeouts
+from wsklab.domain_xml import Acceleration, NetworkSpec
+from wsklab.errors import BootError, HostCommandError, HypervisorError, UsageError
+from wsklab.guest import Claim, Guest, GuestFactory
+from wsklab.home import FileLock, Home
+from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
+from wsklab.image.store import Image
+from wsklab.lease import GRACE, KEEP_EXPIRED, SlotTable, expiry_after
+from wsklab.network import Via
+from wsklab.profile import GuestProfile, load_profile
+from wsklab.resources import images_root
+from wsklab.sweep import Sweeper, SweepReport
+
+NETWORK = "wsklab-test"
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Bench:
+    """One home on one fake hypervisor."""
+
+    home: Home
+    hypervisor: FakeHypervisor
+    slots: SlotTable
+    factory: GuestFactory
+    profile: GuestProfile
+    image: Image
+
+    def create(self, **claim: str) -> Guest:
+        """A guest of a run that is alive only if the test says so."""
+        return self.factory.create(
+            self.profile, self.image, Claim(**{"owner": "me", "purpose": "test", "run": "r1", **claim})
+        )
+
+    def sweep(self, *, dry_run: bool = False, now: datetime = NOW) -> SweepReport:
+        """One gc, alone in the home."""
+        return Sweeper(
+            home=self.home,
+            slots=self.slots,
+            hypervisor=self.hypervisor,
+            factory=self.factory,
+            network_name=NETWORK,
+            alone=True,
+        ).sweep(dry_run=dry_run, now=now)
+
+    def leftovers(self) -> list[str]:
+        """Everything that exists because of a guest."""
+        domains = [domain.name for domain in self.hypervisor.domains(self.home.id)]
+        directories = [path.name for path in self.home.guests.iterdir()]
+        claims = [path.name for path in self.slots.root.iterdir() if path.name != ".lock"]
+        return domains + directories + claims
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """The overlay is an empty file: `qemu-img` has its own tests with the real program."""
+    monkeypatch.setattr(qemu_img, "create_overlay", lambda _backing, target, _deadline: target.touch())
+    home = Home.open(tmp_path / "home")
+    profile = load_profile(images_root() / "wine-bookworm")
+    image = Image(
+        profile=profile.name,
+        digest="0" * 20,
+        directory=tmp_path,
+        disk=tmp_path / "disk.qcow2",
+        kernel=tmp_path / "vmlinuz",
+        initrd=tmp_path / "initrd.img",
+        cmdline="console=ttyS0",
+        manifest=cast(Any, SimpleNamespace(host_key="ssh-ed25519 AAAA")),
+    )
+    with FakeHypervisor() as hypervisor:
+        factory = GuestFactory(
+            home=home,
+            hypervisor=hypervisor,
+            slots=SlotTable(tmp_path / "slots"),
+            network_name=NETWORK,
+            subnet="192.168.213",
+            via=Via(),
+            acceleration=Acceleration.TCG,
+            timeouts=Timeouts(scale=0.1),
+            opener=lambda **_arguments: FakeChannel({profile.ready_check: Ended()}),
+            now=lambda: "2026-11-23T12:00:00Z",
+        )
+        yield Bench(home, hypervisor, factory.slots, factory, profile, image)
+
+
+def test_a_guest_exists_in_one_directory_and_one_domain(bench: Bench) -> None:
+    """Its record, console and overlay are in its directory, and it can be found again."""
+    guest = bench.create(name="one")
+    found = bench.factory.existing()
+
+    assert [again.record for again in found] == [guest.record]
+    assert {"guest.json", "domain.xml", "overlay.qcow2", "console.log", "lock"} <= set(os.listdir(guest.directory))
+    assert guest.address == (f"192.168.213.{guest.record.slot}", 22)
+
+
+def test_destroying_leaves_nothing(bench: Bench) -> None:
+    """Twice is as good as once."""
+    guest = bench.create()
+    guest.destroy(bench.slots)
+    guest.destroy(bench.slots)
+
+    assert bench.leftovers() == []
+
+
+def test_a_taken_name_is_the_users_error(bench: Bench) -> None:
+    """The second guest of a name is refused and leaves nothing of itself."""
+    bench.create(name="one")
+    before = bench.leftovers()
+    with pytest.raises(UsageError, match="taken"):
+        bench.create(name="one")
+
+    assert bench.leftovers() == before
+
+
+@pytest.mark.parametrize("failing", ["overlay", "start"])
+def test_a_failure_half_way_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    """Files, domain and slot go when a later step fails."""
+    if failing == "overlay":
+
+        def fail(_backing: Path, _target: Path, _deadline: Deadline) -> None:
+            raise HostCommandError("no room", argv=["qemu-img"], exit_code=1)
+
+        monkeypatch.setattr(qemu_img, "create_overlay", fail)
+    else:
+        bench.hypervisor.script(bench.factory.domain_name("one"), FakeScript(start_error="no memory"))
+    with pytest.raises((HostCommandError, HypervisorError)):
+        bench.create(name="one")
+
+    assert bench.leftovers() == []
+
+
+def test_a_kernel_panic_ends_the_wait_at_once(bench: Bench) -> None:
+    """Waiting for a dead kernel is useless: the error names the panic long before the deadline."""
+    panic = FakeScript(console=b"[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
+    bench.hypervisor.script(bench.factory.domain_name("one"), panic)
+    guest = bench.create(name="one")
+    deadline = Deadline.after(30)
+    with pytest.raises(BootError, match="panicked") as caught:
+        guest.wait_ready(deadline, ready_check="true")
+
+    assert deadline.elapsed_s < 5
+    assert "Unable to mount root fs" in str(caught.value.evidence["console"])
+
+
+def test_a_guest_of_a_dead_run_is_swept(bench: Bench) -> None:
+    """gc removes what a killed controller left, and says so; with --dry-run it only says so."""
+    guest = bench.create()
+    (bench.home.runs / "r1").mkdir()
+    planned = bench.sweep(dry_run=True)
+
+    assert bench.leftovers() != []
+    report = bench.sweep()
+    assert [item.name for item in report.removed] == [item.name for item in planned.removed] == [guest.name, "r1"]
+    assert bench.leftovers() == []
+    assert list(bench.home.runs.iterdir()) == []
+
+
+def test_a_living_run_is_left_alone(bench: Bench) -> None:
+    """No gc touches a guest whose controller lives."""
+    with bench.home.run_alive("r1"):
+        bench.create()
+        before = bench.leftovers()
+        report = bench.sweep()
+
+    assert (report.removed, report.kept) == ([], 1)
+    assert bench.leftovers() == before
+
+
+def test_another_homes_guests_are_left_alone(bench: Bench, tmp_path: Path) -> None:
+    """gc acts on its own mark only."""
+    bench.create()
+    other = Home.open(tmp_path / "other")
+    report = Sweeper(
+        home=other, slots=bench.slots, hypervisor=bench.hypervisor, factory=None, network_name="x", alone=True
+    ).sweep(now=NOW)
+
+    assert report.removed == []
+    assert bench.hypervisor.domains(bench.home.id) != []
+
+
+def test_a_users_lease_ends_with_grace_and_a_kept_overlay(bench: Bench) -> None:
+    """Held, then notice, then powered off with the overlay kept for a day, then gone."""
+    guest = bench.create(run="", expires=expiry_after(timedelta(hours=1), now=NOW))
+    end = NOW + timedelta(hours=1)
+
+    assert bench.sweep(now=end - timedelta(minutes=1)).kept == 1
+    assert bench.sweep(now=end + timedelta(minutes=1)).kept == 1
+    assert [item.kind for item in bench.sweep(now=end + GRACE).removed] == ["guest"]
+    assert (guest.directory / "overlay.qcow2").exists()
+    assert bench.hypervisor.domains(bench.home.id) == []
+
+    later = datetime.now(UTC) + KEEP_EXPIRED + timedelta(minutes=1)
+    assert "directory" in [item.kind for item in bench.sweep(now=later).removed]
+    assert bench.leftovers() == []
+
+
+def _only_directory(bench: Bench, guest: Guest) -> None:
+    guest.domain.destroy()
+    guest.domain.undefine()
+
+
+def _only_domain(bench: Bench, guest: Guest) -> None:
+    for path in guest.directory.iterdir():
+        path.unlink()
+    guest.directory.rmdir()
+
+
+@pytest.mark.parametrize("break_it", [_only_directory, _only_domain])
+def test_each_half_of_a_guest_is_found(bench: Bench, break_it: Callable[[Bench, Guest], None]) -> None:
+    """A directory without a domain and a domain without a directory both go, with the slot."""
+    break_it(bench, bench.create())
+    bench.sweep()
+
+    assert bench.leftovers() == []
+
+
+def test_a_directory_that_somebody_changes_is_left_alone(bench: Bench) -> None:
+    """The lock of a guest that is being made keeps gc away."""
+    directory = bench.home.guests / "11-new"
+    directory.mkdir()
+    lock = FileLock(directory / "lock")
+    assert lock.try_acquire()
+
+    assert bench.sweep().removed == []
+    lock.release()
+    assert [item.name for item in bench.sweep().removed] == ["11-new"]
+
+
+def test_the_network_goes_with_the_last_guest(bench: Bench) -> None:
+    """It stays while a guest runs."""
+    spec = NetworkSpec(name=NETWORK, bridge="wskt", home=bench.home.id, address="192.168.213.1")
+    bench.hypervisor.ensure_network(spec)
+    with bench.home.run_alive("r1"):
+        guest = bench.create()
+        assert "network" not in [item.kind for item in bench.sweep().removed]
+        guest.destroy(bench.slots)
+
+    assert [item.name for item in bench.sweep().removed] == [NETWORK]
+    assert bench.hypervisor.networks(bench.home.id) == []
+
+
+def test_a_damaged_record_does_not_hide_the_guest(bench: Bench) -> None:
+    """A guest whose guest.json is unreadable is still swept by its domain."""
+    guest = bench.create()
+    (guest.directory / "guest.json").write_text(json.dumps({"name": 1}))
+    bench.sweep()
+
+    assert bench.leftovers() == []
