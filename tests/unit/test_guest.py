@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -106,7 +105,8 @@ def test_a_guest_exists_in_one_directory_and_one_domain(bench: Bench) -> None:
     found = bench.factory.existing()
 
     assert [again.record for again in found] == [guest.record]
-    assert {"guest.json", "domain.xml", "overlay.qcow2", "console.log", "lock"} <= set(os.listdir(guest.directory))
+    files = {path.name for path in guest.directory.iterdir()}
+    assert files == {"guest.json", "domain.xml", "overlay.qcow2", "console.log", "lock"}
     assert guest.address == (f"192.168.213.{guest.record.slot}", 22)
 
 
