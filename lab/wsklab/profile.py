@@ -203,7 +203,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return found[0] if found else ""
 
 
-def _error(file: Path, key: str, message: str, why: str, fix: str, nearest: str = "") -> ProfileError:
+def _error(file: Path, key: str, message: str, why: str, fix: str, *, nearest: str = "") -> ProfileError:
     return ProfileError(
         message, why=why, fix=fix, evidence={"file": str(file), "key": key, **({"nearest": nearest} if nearest else {})}
     )
@@ -216,7 +216,7 @@ def _from_validation(file: Path, error: ValidationError) -> ProfileError:
     if first["type"] == "extra_forbidden":
         nearest = _nearest(str(first["loc"][-1]), _keys_of(GuestProfile, first["loc"][:-1]))
         fix = f"did you mean {nearest}?" if nearest else "remove it"
-        return _error(file, key, f"{file}: unknown key {key}", "the schema has no such key", fix, nearest)
+        return _error(file, key, f"{file}: unknown key {key}", "the schema has no such key", fix, nearest=nearest)
     if first["type"] == "missing":
         return _error(file, key, f"{file}: {key} is missing", "it has no default", f"add {key}")
     return _error(file, key, f"{file}: {key or 'profile'} is wrong", _complaint(first), "correct the value")

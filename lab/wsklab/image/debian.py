@@ -50,7 +50,7 @@ def find_mirror(suite: str, apt: Path = _APT) -> str | None:
         source
         for path in (apt / "sources.list", *sorted((apt / "sources.list.d").glob("*")))
         if path.suffix in {".list", ".sources"} and path.is_file()
-        for source in parse_sources(path.read_text(encoding="utf-8", errors="replace"), deb822=path.suffix == ".sources")
+        for source in parse_sources(path.read_text("utf-8", "replace"), deb822=path.suffix == ".sources")
         if source.suite in _DEBIAN_SUITES and "main" in source.components
     ]
     usable.sort(key=lambda source: source.suite != suite)
