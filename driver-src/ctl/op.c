@@ -1,2 +1,267 @@
+/* op.c - `wskctl op`: one operation of the driver by hand; one line of JSON per record. */
+#include "client.h"
 #include "verbs.h"
-int VerbOp(int c, char**a){(void)c;(void)a;return 2;}
+
+static const char Usage[] =
+    "usage: wskctl op VERB [--port N] [--address A.B.C.D] [--timeout MILLISECONDS]\n"
+    "  hello          the driver about itself\n"
+    "  ledger         what it issued, completed, allocated\n"
+    "  create-listen  the published sample: one listening socket, closed again\n"
+    "  listen         the sample, bound to address and port; accepts one connection, echoes once\n";
+
+typedef struct OPTIONS {
+    uint64_t port;
+    uint64_t timeout_ms;
+    uint32_t ipv4;
+} OPTIONS;
+
+static int ParseIpv4(const char *text, uint32_t *ipv4)
+{
+    uint64_t byte;
+    int count;
+
+    *ipv4 = 0;
+    for (count = 0; count < 4; count += 1) {
+        char digits[4] = {0};
+        size_t length = 0;
+        while (text[length] >= '0' && text[length] <= '9' && length < 3) {
+            digits[length] = text[length];
+            length += 1;
+        }
+        if (!ParseNumber(digits, 255, &byte) || text[length] != (count == 3 ? '\0' : '.')) {
+            return 0;
+        }
+        *ipv4 = *ipv4 << 8 | (uint32_t)byte;
+        text += length + 1;
+    }
+    return 1;
+}
+
+static int ParseOptions(OPTIONS *options, int count, char **arguments)
+{
+    int index;
+
+    options->port = 0;
+    options->timeout_ms = 60000;
+    options->ipv4 = 0;
+    for (index = 0; index < count; index += 2) {
+        const char *value = index + 1 < count ? arguments[index + 1] : "";
+        if (SameText(arguments[index], "--port") && ParseNumber(value, 65535, &options->port)) {
+            continue;
+        }
+        if (SameText(arguments[index], "--timeout") &&
+            ParseNumber(value, WSKLAB_MAX_TIMEOUT_MS, &options->timeout_ms)) {
+            continue;
+        }
+        if (SameText(arguments[index], "--address") && ParseIpv4(value, &options->ipv4)) {
+            continue;
+        }
+        return 0;
+    }
+    return 1;
+}
+
+static void PrintLine(void (*members)(TEXT *, const void *), const void *value)
+{
+    char buffer[4096];
+    TEXT line;
+
+    TextStart(&line, buffer, sizeof(buffer));
+    TextAppendString(&line, "{");
+    members(&line, value);
+    TextAppendString(&line, "}\n");
+    Print(line.data, line.length);
+}
+
+static void RecordLine(TEXT *line, const void *value)
+{
+    RecordMembers(line, value);
+}
+
+static void HelloLine(TEXT *line, const void *value)
+{
+    HelloMembers(line, value);
+}
+
+static void LedgersLine(TEXT *line, const void *value)
+{
+    const WSKLAB_LEDGERS *ledgers = value;
+
+    TextMemberName(line, "client");
+    TextAppendString(line, "{");
+    LedgerMembers(line, &ledgers->client);
+    TextAppendString(line, "}");
+    TextMemberName(line, "driver");
+    TextAppendString(line, "{");
+    LedgerMembers(line, &ledgers->driver);
+    TextAppendString(line, "}");
+}
+
+/* Complains with a status in it; returns the exit code of a failure. */
+static int Fail(const char *what, NTSTATUS status)
+{
+    char buffer[128];
+    TEXT line;
+
+    TextStart(&line, buffer, sizeof(buffer) - 1);
+    TextAppendString(&line, "wskctl: ");
+    TextAppendString(&line, what);
+    TextAppendString(&line, ": status ");
+    TextAppendUnsigned(&line, (uint32_t)status);
+    TextAppendString(&line, "\n");
+    buffer[line.length] = '\0';
+    Complain(buffer);
+    return EXIT_FAILED;
+}
+
+static int OpHello(CLIENT *client)
+{
+    WSKLAB_HELLO_REQUEST request = {{sizeof(request), WSKLAB_ABI_VERSION, 0}};
+    WSKLAB_HELLO hello;
+    size_t returned;
+    NTSTATUS status = ClientIoctl(client, IOCTL_WSKLAB_HELLO, &request, sizeof(request), &hello, sizeof(hello),
+                                  CLIENT_WAIT_MS, &returned);
+
+    if (status < 0 || returned != sizeof(hello)) {
+        return Fail("hello", status);
+    }
+    PrintLine(HelloLine, &hello);
+    return EXIT_OK;
+}
+
+static int OpLedger(CLIENT *client)
+{
+    WSKLAB_LEDGERS ledgers;
+    NTSTATUS status = ClientLedger(client, &ledgers);
+
+    if (status < 0) {
+        return Fail("ledger", status);
+    }
+    PrintLine(LedgersLine, &ledgers);
+    return EXIT_OK;
+}
+
+/* The published sample; the socket's number, 0 when it failed. */
+static uint32_t Sample(CLIENT *client)
+{
+    WSKLAB_SUBMIT submit;
+    WSKLAB_RECORD record;
+    NTSTATUS status;
+
+    ClientPrepare(client, &submit, WSKLAB_FN_SAMPLE_LISTEN, 0);
+    submit.dispatch = WSKLAB_DISPATCH_FULL;
+    status = ClientRun(client, &submit, NULL, &record);
+    if (status < 0) {
+        Fail("create-listen", status);
+        return 0;
+    }
+    PrintLine(RecordLine, &record);
+    return RecordSucceeded(&record) ? submit.new_socket : 0;
+}
+
+static int OpCreateListen(CLIENT *client)
+{
+    uint32_t socket = Sample(client);
+    WSKLAB_RECORD record;
+    NTSTATUS status;
+
+    if (socket == 0) {
+        return EXIT_FAILED;
+    }
+    status = ClientCloseSocket(client, socket, &record);
+    if (status < 0) {
+        return Fail("close", status);
+    }
+    PrintLine(RecordLine, &record);
+    return RecordSucceeded(&record) ? EXIT_OK : EXIT_FAILED;
+}
+
+/* Receives once and sends the same bytes back. */
+static int EchoOnce(CLIENT *client, uint32_t socket, uint32_t timeout_ms)
+{
+    unsigned char data[4096];
+    WSKLAB_SUBMIT submit;
+    WSKLAB_RECORD record;
+    NTSTATUS status;
+
+    ClientPrepare(client, &submit, WSKLAB_FN_RECEIVE, socket);
+    submit.buffer_length = sizeof(data);
+    submit.mdl_shape = WSKLAB_MDL_SINGLE;
+    status = ClientSubmit(client, &submit, NULL);
+    if (status >= 0) {
+        status = ClientWait(client, submit.op_id, timeout_ms, WSKLAB_RELEASE, &record, data, sizeof(data));
+    }
+    if (status < 0) {
+        return Fail("receive", status);
+    }
+    PrintLine(RecordLine, &record);
+    ClientPrepare(client, &submit, WSKLAB_FN_SEND, socket);
+    submit.buffer_length = record.data_length;
+    submit.data_length = record.data_length;
+    submit.mdl_shape = WSKLAB_MDL_SINGLE;
+    submit.fill = WSKLAB_FILL_DATA;
+    status = ClientRun(client, &submit, data, &record);
+    if (status < 0) {
+        return Fail("send", status);
+    }
+    PrintLine(RecordLine, &record);
+    return RecordSucceeded(&record) ? EXIT_OK : EXIT_FAILED;
+}
+
+static int OpListen(CLIENT *client, const OPTIONS *options)
+{
+    uint32_t socket = Sample(client);
+    WSKLAB_SUBMIT submit;
+    WSKLAB_RECORD record;
+    NTSTATUS status;
+
+    if (socket == 0) {
+        return EXIT_FAILED;
+    }
+    status = ClientBind(client, socket, options->ipv4, (uint16_t)options->port, &record);
+    if (status < 0) {
+        return Fail("bind", status);
+    }
+    PrintLine(RecordLine, &record);
+    ClientPrepare(client, &submit, WSKLAB_FN_ACCEPT, socket);
+    submit.address_use = WSKLAB_ADDRESS_LOCAL | WSKLAB_ADDRESS_REMOTE;
+    status = ClientSubmit(client, &submit, NULL);
+    if (status >= 0) {
+        status = ClientWait(client, submit.op_id, (uint32_t)options->timeout_ms, WSKLAB_RELEASE, &record, NULL, 0);
+    }
+    if (status < 0) {
+        return Fail("accept", status);
+    }
+    PrintLine(RecordLine, &record);
+    return RecordSucceeded(&record) ? EchoOnce(client, submit.new_socket, (uint32_t)options->timeout_ms) : EXIT_FAILED;
+}
+
+int VerbOp(int count, char **arguments)
+{
+    OPTIONS options;
+    CLIENT client;
+    DWORD win32;
+    int result = EXIT_USAGE;
+
+    if (count == 0 || !ParseOptions(&options, count - 1, arguments + 1)) {
+        Complain(Usage);
+        return EXIT_USAGE;
+    }
+    win32 = ClientOpen(&client);
+    if (win32 != 0) {
+        return Fail("the driver's device cannot be opened; Win32", (NTSTATUS)win32);
+    }
+    if (SameText(arguments[0], "hello")) {
+        result = OpHello(&client);
+    } else if (SameText(arguments[0], "ledger")) {
+        result = OpLedger(&client);
+    } else if (SameText(arguments[0], "create-listen")) {
+        result = OpCreateListen(&client);
+    } else if (SameText(arguments[0], "listen")) {
+        result = OpListen(&client, &options);
+    } else {
+        Complain(Usage);
+    }
+    ClientClose(&client);
+    return result;
+}
