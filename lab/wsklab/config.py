@@ -86,9 +86,7 @@ class LabConfig(BaseModel):
         min_length=1,
         description="Candidates for the lab's own network, first free one wins; IPv4 with a prefix length.",
     )
-    memory_reserve_mib: int = Field(
-        default=1024, ge=0, description="Host memory that admission leaves alone, in MiB."
-    )
+    memory_reserve_mib: int = Field(default=1024, ge=0, description="Host memory that admission leaves alone, in MiB.")
     disk_reserve_mib: int = Field(
         default=2048, ge=0, description="Free space in the store that admission leaves alone, in MiB."
     )
