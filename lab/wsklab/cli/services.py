@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wsklab.home import Home
     from wsklab.image.store import ImageStore
     from wsklab.mode import ModeChoice
+    from wsklab.pe_check import Finding
     from wsklab.profile import GuestProfile
     from wsklab.results.model import RunDocument
     from wsklab.results.store import RunSummary
@@ -107,15 +108,22 @@ class Services:
             UsageError: the file is not a driver image. DriverServiceError: the guest refuses it.
         """
         from wsklab.deploy import DriverPackage, deploy
-        from wsklab.toolchain import require_driver
+        from wsklab.pe_check import require_deployable
 
-        require_driver(file)
+        require_deployable(file)
         package = DriverPackage(image=file, service=service or file.stem, control=control)
         with guest.open_channel(lab.timeouts.after(20)) as channel:
             deploy(channel, package, lab.timeouts, start=start)
         return package.service
 
     # -- images, driver, run -------------------------------------------------------------------
+
+    def check_driver(self, file: Path, *, ours: bool) -> Sequence[Finding]:
+        """What Windows would say about a driver image; the allow-list of imports is for ours only."""
+        from wsklab.pe_check import check_pe
+        from wsklab.resources import driver_source_root
+
+        return check_pe(file, driver_source_root() / "imports.toml" if ours else None)
 
     def ensure_image(self, lab: Lab, profile: GuestProfile, output: Output) -> None:
         """Bake a profile's image when it is absent or stale, showing progress."""
