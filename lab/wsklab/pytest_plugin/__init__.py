@@ -30,10 +30,11 @@ from wsklab.pytest_plugin.observe import CaseOver, Observe
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.options import RunOptions, add_options, read_options
 from wsklab.pytest_plugin.peer import Peer
+from wsklab.pytest_plugin.scene import Scene, scene
 from wsklab.pytest_plugin.session import SESSION, RunSession
 from wsklab.rules import Catalogue, Rule, load_catalogue
 
-__all__ = ["LeasedGuest", "Observe", "ObservedClient", "Peer", "guest", "observe", "peer", "wsk"]
+__all__ = ["LeasedGuest", "Observe", "ObservedClient", "Peer", "Scene", "guest", "observe", "peer", "scene", "wsk"]
 
 OPTIONS: pytest.StashKey[RunOptions] = pytest.StashKey()
 CATALOGUE: pytest.StashKey[Catalogue] = pytest.StashKey()

@@ -143,7 +143,8 @@ def new_socket() -> Matcher[Record]:
     def look(record: Record) -> Seen:
         missing = [str(flag.name) for flag in wanted if flag not in record.flags]
         if record.information_kind is not InformationKind.SOCKET:
-            return Seen(False, f"{_completion(record)}, Information {record.information_kind.name.lower()}")
+            said = f", Information {record.information_kind.name.lower()}" if record.succeeded else ""
+            return Seen(False, _completion(record) + said)
         return Seen(not missing, f"a socket without {', '.join(missing)}" if missing else "a socket")
 
     return Matcher("Information is a socket object: 8-byte aligned, Dispatch set, not seen before", look)

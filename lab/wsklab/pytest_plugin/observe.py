@@ -157,7 +157,7 @@ class Observe:
 
     def central(self, rule_id: str, kind: AssertionClass, name: str, seen: Seen, expected: str) -> None:
         """An assertion of the judge about one record; never ends the case by itself."""
-        matcher = Matcher[Seen](expected, lambda value: value)
+        matcher: Matcher[Seen] = Matcher(expected, lambda value: value)
         self.state(rule_id, kind, name, seen, matcher, stop=False)
 
     def state(

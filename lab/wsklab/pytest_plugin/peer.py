@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections.abc import Iterator
 
 from wsklab.deadline import Deadline
 from wsklab.errors import ChannelLost
@@ -13,11 +14,22 @@ from wsklab.pytest_plugin.links import GuestLink
 __all__ = ["Connection", "Listener", "Peer"]
 
 
+@contextlib.contextmanager
+def _observed(what: str) -> Iterator[None]:
+    """Turn what the guest did to a connection into an observation."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise AssertionError(f"the peer waited in vain for {what}") from error
+    except ConnectionError as error:
+        raise AssertionError(f"the guest broke the connection while the peer waited for {what}: {error}") from error
+
+
 class Connection:
     """A TCP connection with the guest; every call is bounded by the peer's time limit.
 
-    Raises:
-        ConnectionResetError: the guest aborted it. TimeoutError: nothing came in time.
+    What the guest does to the connection is an observation: a reset or a silence that the case did not expect is
+    an `AssertionError`.
     """
 
     def __init__(self, connection: socket.socket, limit_s: float) -> None:
@@ -28,13 +40,15 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """Send all of it."""
-        self._socket.sendall(data)
+        with _observed("send"):
+            self._socket.sendall(data)
 
     def receive(self, length: int) -> bytes:
         """Exactly `length` bytes, or what came before the end of the stream."""
         parts = bytearray()
         while len(parts) < length:
-            part = self._socket.recv(min(length - len(parts), 1 << 20))
+            with _observed(f"byte {len(parts)} of {length}"):
+                part = self._socket.recv(min(length - len(parts), 1 << 20))
             if not part:
                 break
             parts.extend(part)
@@ -68,16 +82,20 @@ class Connection:
 class Listener:
     """A listening socket on the wire, for the driver to connect to."""
 
-    def __init__(self, listener: socket.socket, limit_s: float) -> None:
+    def __init__(self, listener: socket.socket, limit_s: float, opened: contextlib.ExitStack) -> None:
         listener.settimeout(limit_s)
+        self._opened = opened
         self._socket = listener
         self._limit_s = limit_s
         self.host, self.port = listener.getsockname()[:2]
 
     def accept(self) -> Connection:
         """The next connection."""
-        connection, _ = self._socket.accept()
-        return Connection(connection, self._limit_s)
+        with _observed("a connection from the guest"):
+            raw, _ = self._socket.accept()
+        connection = Connection(raw, self._limit_s)
+        self._opened.callback(connection.close)
+        return connection
 
     def close(self) -> None:
         """Stop listening; connections that wait are reset."""
@@ -96,9 +114,15 @@ class Peer:
         """Connect to a port of the guest.
 
         Raises:
-            ChannelLost: refused or unreachable. DeadlineExceeded: no answer.
+            AssertionError: the guest refused. ChannelLost: it cannot be reached. DeadlineExceeded: no answer.
         """
-        connection = Connection(self._link.connect(port, Deadline.after(self._limit_s)), self._limit_s)
+        try:
+            raw = self._link.connect(port, Deadline.after(self._limit_s))
+        except ChannelLost as error:
+            if not isinstance(error.__cause__, ConnectionRefusedError):
+                raise
+            raise AssertionError(f"the guest refuses connections to port {port}") from error
+        connection = Connection(raw, self._limit_s)
         self._open.callback(connection.close)
         return connection
 
@@ -106,13 +130,15 @@ class Peer:
         """Whether nobody listens on a port of the guest."""
         try:
             self._link.connect(port, Deadline.after(self._limit_s)).close()
-        except ChannelLost:
-            return True
+        except ChannelLost as error:
+            if isinstance(error.__cause__, ConnectionRefusedError):
+                return True
+            raise
         return False
 
     def listen(self) -> Listener:
         """Listen for the driver."""
-        listener = Listener(self._link.listen(), self._limit_s)
+        listener = Listener(self._link.listen(), self._limit_s, self._open)
         self._open.callback(listener.close)
         return listener
 

@@ -76,9 +76,7 @@ class RunSession:
             return True
         profile = next((own.name for own in self.options.profiles if f"[{own.name}" in item), "")
         note = visible(message)
-        rules = (
-            RuleResult(rule=rule, verdict=RuleVerdict.LAB_ERROR, notes=(note,)) for rule in self.rules.get(item, ())
-        )
+        named = self.rules.get(item, ())
         lost = CaseResult(
             case=case_name(item, profile),
             item=item,

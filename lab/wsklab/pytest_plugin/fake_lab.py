@@ -1,0 +1,174 @@
+"""Guests that exist in memory only: a provider and a link for tests of everything above them.
+
+Give `run_suite` a `FakeProvider` and `plugins=("wsklab.pytest_plugin.fake_lab",)`: the second makes every worker
+connect to the model instead of opening SSH.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from wsklab.channel.protocol import CommandResult
+from wsklab.deadline import Deadline
+from wsklab.errors import BootError, ChannelLost, GuestCommandError, HostError
+from wsklab.lease_protocol import GuestHandle
+from wsklab.pytest_plugin.fake_driver import FakeDriver, Traits
+from wsklab.pytest_plugin.links import GuestLink, TcpRow
+
+__all__ = ["FakeExplanation", "FakeLink", "FakeProvider"]
+
+#: The build that guests of the model claim; no report can be taken for one of a real guest.
+BUILD = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class FakeExplanation:
+    """What the provider was told to say."""
+
+    fault: str
+    reason: str
+    signals: Mapping[str, object] = field(default_factory=dict)
+
+
+class FakeProvider:
+    """Guests that are ready at once.
+
+    Args:
+        kinds: the profiles and their kinds.
+        baselines: files of known gaps, by profile.
+        faults: `Traits.fault` by profile; "boot" is a guest that never becomes ready.
+        explanation: what `explain` says.
+    """
+
+    def __init__(
+        self,
+        kinds: Mapping[str, str],
+        *,
+        baselines: Mapping[str, Path] | None = None,
+        faults: Mapping[str, str] | None = None,
+        explanation: FakeExplanation | None = None,
+    ) -> None:
+        self._kinds = dict(kinds)
+        self._baselines = dict(baselines or {})
+        self._faults = dict(faults or {})
+        self._explanation = explanation or FakeExplanation("lab_error", "the model explains nothing")
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        #: names of the guests that were replaced, with the reasons
+        self.replaced: list[tuple[str, str]] = []
+        self.closed = False
+
+    def provide(self, profile: str) -> GuestHandle:
+        """A guest of the model."""
+        if profile not in self._kinds:
+            raise HostError(f"there is no profile {profile}")
+        if self._faults.get(profile) == "boot":
+            raise BootError(f"{profile} never became ready", why="the model was told so", fix="look at its console")
+        with self._lock:
+            number = next(self._numbers)
+        kind = self._kinds[profile]
+        wine = kind == "wine"
+        return GuestHandle(
+            name=f"{profile}-{number}",
+            profile=profile,
+            kind=kind,
+            address="127.0.0.1",
+            ssh_key=Path("/nonexistent"),
+            driver_sha256="0" * 64,
+            build=BUILD,
+            os_version="a model in memory",
+            slot=number,
+            facts={
+                "irql_real": not wine,
+                "event_callbacks": not wine,
+                "provider_drops_irps": wine,
+                "output_clamped": wine,
+                "fake_fault": self._faults.get(profile, ""),
+            },
+            baseline=self._baselines.get(profile),
+        )
+
+    def replace(self, handle: GuestHandle, reason: str) -> GuestHandle:
+        """Another one."""
+        self.replaced.append((handle.name, reason))
+        return self.provide(handle.profile)
+
+    def explain(self, name: str, *, operation: str, channel_lost: bool) -> FakeExplanation:  # noqa: ARG002 - protocol
+        """What it was told to say."""
+        return self._explanation
+
+    def close(self) -> None:
+        """Nothing to give back."""
+        self.closed = True
+
+
+class FakeLink:
+    """A link to a guest of the model."""
+
+    host_address = "127.0.0.1"
+
+    def __init__(self, handle: GuestHandle) -> None:
+        wine = handle.kind == "wine"
+        self._traits = Traits(
+            pending_flag=not wine,
+            categories=frozenset({1, 2}) if wine else Traits().categories,
+            fault=str(handle.facts.get("fake_fault") or ""),
+        )
+        self._ports: dict[tuple[str, int], int] = {}
+        self._devices: list[FakeDriver] = []
+
+    def open_device(self, path: str, deadline: Deadline) -> FakeDriver:
+        """A handle of the model."""
+        del path, deadline
+        made = FakeDriver(self._traits, self._ports)
+        self._devices.append(made)
+        return made
+
+    def run(self, command: str, deadline: Deadline) -> CommandResult:
+        """The model has no commands."""
+        del deadline
+        raise GuestCommandError("the model runs no commands", command=command, exit_code=1)
+
+    def tcp_table(self, deadline: Deadline) -> tuple[TcpRow, ...]:
+        """What the model listens on."""
+        del deadline
+        listening = [("listening", host, port) for host, port in self._ports]
+        connected = [("established", host, port) for host, port in self._ports if self._is_connected(host, port)]
+        return tuple(
+            TcpRow(family="ipv4", state=state, local=host, local_port=port, remote="127.0.0.1", remote_port=0, pid=4)
+            for state, host, port in listening + connected
+        )
+
+    def _is_connected(self, host: str, port: int) -> bool:
+        real = self._ports[host, port]
+        sockets = [own.real for device in self._devices for own in device.sockets.values() if own.connected]
+        return any(one is not None and one.getsockname()[1] == real for one in sockets)
+
+    def connect(self, port: int, deadline: Deadline) -> socket.socket:
+        """A real loopback connection to the model's socket."""
+        real = next((real for (_, own), real in self._ports.items() if own == port), None)
+        if real is None:
+            raise ChannelLost(f"cannot connect to port {port}", why="Connection refused") from ConnectionRefusedError()
+        return socket.create_connection(("127.0.0.1", real), timeout=max(deadline.remaining_s, 0.01))
+
+    def listen(self) -> socket.socket:
+        """A real loopback listener."""
+        return socket.create_server(("127.0.0.1", 0))
+
+    def close(self) -> None:
+        """End the model's handles."""
+        for device in self._devices:
+            device.close()
+
+
+def pytest_wsklab_link(config: pytest.Config, handle: GuestHandle, scale: float) -> GuestLink:  # noqa: ARG001 - hook
+    """See `hooks.pytest_wsklab_link`."""
+    link: GuestLink = FakeLink(handle)
+    return link

@@ -1,0 +1,26 @@
+"""Quiet windows: how long nothing may happen before we believe that nothing happens, in seconds.
+
+Constants per kind of guest, in this one file, never scaled with the timeouts: a slow host must not turn silence
+into evidence, nor make every run longer. Waits of one case overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["NO_CALLBACK_S", "NO_SECOND_COMPLETION_S", "STILL_PENDING_S", "quiet_s"]
+
+#: A callback that is off stays away (WSK-SOCK-010).
+NO_CALLBACK_S: Mapping[str, float] = MappingProxyType({"windows": 1.0, "wine": 1.0, "shim": 0.05})
+
+#: No second completion comes (WSK-SOCK-004), nobody writes to a completed IRP (WSK-SOCK-007).
+NO_SECOND_COMPLETION_S: Mapping[str, float] = MappingProxyType({"windows": 0.5, "wine": 0.5, "shim": 0.05})
+
+#: A request that waits for a peer is still pending (WSK-ACC-001, WSK-DATA-002).
+STILL_PENDING_S: Mapping[str, float] = MappingProxyType({"windows": 0.3, "wine": 0.3, "shim": 0.05})
+
+
+def quiet_s(window: Mapping[str, float], kind: str, build: str) -> float:
+    """The window for a kind of guest; next to nothing for the model, where nothing can come late."""
+    return 0.01 if build == "model" else window[kind]
