@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from wsklab.toolchain import BuildResult
 
 __all__ = ["build_driver", "register"]
-
-#: Budget for building, signing and checking the driver, in seconds at timeout factor 1.
-_BUILD_S = 300.0
 
 Source = Annotated[
     Path | None, typer.Option("--source", metavar="DIR", help="Driver sources; default: the ones of this lab.")
@@ -39,20 +37,17 @@ def build_driver(cli: Runtime, source: Path | None = None) -> BuildResult:
     Raises:
         ToolchainError: one of the three failed; the finding is named.
     """
-    config = cli.config()
     with cli.output.progress("driver") as step:
-        return cli.services.build_driver(
-            cli.services.home(config), source, scale=config.timeout_scale or 1.0, budget_s=_BUILD_S, progress=step
-        )
+        return cli.services.build_driver(cli.config(), source, step)
 
 
 def build(cli: Runtime, source: Source = None) -> int:
     """Build and show where the files are."""
     result = build_driver(cli, source)
-    cli.output.document({"driver": result})
-    cli.output.line(f"driver  {result.sys}")
+    cli.output.document({"driver": {**dataclasses.asdict(result), "driver_sha256": result.driver_sha256}})
+    cli.output.line(f"driver  {result.sys}{' (built before)' if result.cached else ''}")
     cli.output.line(f"wskctl  {result.ctl}")
-    cli.output.line(f"digest  {result.digest}")
+    cli.output.line(f"SHA-256 {result.driver_sha256}")
     return exits.OK
 
 
@@ -81,7 +76,7 @@ def kit(
     """Write the kit."""
     result = build_driver(cli)
     path = cli.services.make_kit(cli.services.home(cli.config()), result, output)
-    cli.output.document({"kit": path, "driver_sha256": result.digest})
+    cli.output.document({"kit": path, "driver_sha256": result.driver_sha256})
     cli.output.line(f"kit {path}")
     cli.output.line("on the Windows machine: unpack it, open an administrator's prompt, start run.cmd;")
     cli.output.line("bring the JSON back and show it: wsklab results import FILE")

@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from wsklab.profile import GuestProfile
     from wsklab.results.model import RunDocument
     from wsklab.results.store import RunSummary
+    from wsklab.toolchain import BuildResult
 
 __all__ = ["Services"]
+
+#: Budget for building, signing and checking the driver, in seconds at timeout factor 1.
+_BUILD_S = 300.0
 
 
 class Services:
@@ -117,6 +121,24 @@ class Services:
         return package.service
 
     # -- images, driver, run -------------------------------------------------------------------
+
+    def build_driver(self, config: LabConfig, source: Path | None, step: Callable[[str], None]) -> BuildResult:
+        """Build, sign and check our driver and wskctl; what was built before is found again.
+
+        Args:
+            source: the folder of the driver's source; None: the lab's own.
+            step: told what is going on.
+
+        Raises:
+            ToolchainError: it does not build, or a check fails; the check is named.
+        """
+        from wsklab.deadline import Deadline
+        from wsklab.resources import driver_source_root
+        from wsklab.toolchain import build_package
+
+        home = self.home(config)
+        deadline = Deadline.after(_BUILD_S * (config.timeout_scale or 1.0))
+        return build_package(source or driver_source_root(), home.driver, home.keys, deadline, progress=step)
 
     def check_driver(self, file: Path, *, ours: bool) -> Sequence[Finding]:
         """What Windows would say about a driver image; the allow-list of imports is for ours only."""
