@@ -90,13 +90,22 @@ class DomainMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSpec:
-    """A disk. `bus` is virtio or sata; `device` is disk or cdrom (cdrom: always sata, always read-only)."""
+    """A disk.
+
+    Attributes:
+        path, format: the file.
+        bus: virtio or sata.
+        device: disk or cdrom (cdrom: always sata, always read-only).
+        backing: the qcow2 image under an overlay. When it is given, libvirt leaves its owner alone; else it
+            gives the image to QEMU's user at the first start, and never back. It must be readable for all.
+    """
 
     path: Path
     format: str = "qcow2"
     bus: str = "virtio"
     read_only: bool = False
     device: str = "disk"
+    backing: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,6 +357,12 @@ def _disk(devices: etree._Element, spec: DiskSpec, letters: dict[str, Iterator[s
         driver |= {"cache": "unsafe", "error_policy": "stop", "discard": "unmap"}
     etree.SubElement(disk, "driver", driver)
     etree.SubElement(disk, "source", {"file": str(spec.path)})
+    if spec.backing is not None:
+        under = etree.SubElement(disk, "backingStore", {"type": "file"})
+        etree.SubElement(under, "format", {"type": "qcow2"})
+        source = etree.SubElement(under, "source", {"file": str(spec.backing)})
+        etree.SubElement(source, "seclabel", {"model": "dac", "relabel": "no"})
+        etree.SubElement(under, "backingStore")
     prefix = "vd" if bus == "virtio" else "sd"
     letter = next(letters[prefix])
     etree.SubElement(disk, "target", {"dev": f"{prefix}{letter}", "bus": bus})

@@ -109,6 +109,14 @@ def test_disks_are_named_per_bus() -> None:
     assert [disk.find("readonly") is not None for disk in root.findall("devices/disk")] == [False, True, False, True]
 
 
+def test_a_shared_image_is_never_given_to_qemu() -> None:
+    """The image under an overlay is named, ends the chain, and keeps its owner."""
+    xml = render_domain_xml(_spec(disks=(DiskSpec(path=Path("/o"), backing=Path("/i/disk.qcow2")),)))
+    assert _find(xml, "devices/disk/backingStore/source").get("file") == "/i/disk.qcow2"
+    assert _find(xml, "devices/disk/backingStore/source/seclabel").get("relabel") == "no"
+    assert len(_find(xml, "devices/disk/backingStore/backingStore")) == 0
+
+
 def test_a_full_host_stops_the_guest() -> None:
     """A failing write stops the guest and is reported, instead of showing the driver an I/O error."""
     assert _find(render_domain_xml(_spec()), "devices/disk/driver").get("error_policy") == "stop"

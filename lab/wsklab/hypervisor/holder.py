@@ -137,6 +137,7 @@ class Holder:
         stage.mkdir(exist_ok=True)
         # the order matters: /run last of all, because the stage is in it
         mounts.mount_new("proc", Path("/proc"))
+        mounts.detach(Path("/sys"))
         mounts.mount_new("sysfs", Path("/sys"))
         mounts.private_dev(stage, hide_kvm=self._settings.hide_kvm)
         for target, name in DIRECTORIES.items():

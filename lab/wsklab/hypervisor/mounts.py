@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 from typing import Final
 
 from wsklab.errors import HostError
 
-__all__ = ["bind", "mount_new", "move", "private_dev"]
+__all__ = ["bind", "detach", "mount_new", "move", "private_dev"]
 
 # <linux/mount.h>
 _MS_BIND: Final = 0x1000
 _MS_MOVE: Final = 0x2000
 _MS_REC: Final = 0x4000
+_MNT_DETACH: Final = 2
 
 # Device nodes that libvirt and QEMU need; kvm only where it works.
 _NODES: Final = ("null", "zero", "full", "random", "urandom", "tty", "net/tun", "vhost-net", "userfaultfd", "fuse")
@@ -30,6 +32,18 @@ def mount_new(kind: str, target: Path, options: str = "") -> None:
 def bind(source: Path, target: Path, *, recursive: bool = False) -> None:
     """Show `source` at `target` too."""
     _mount(str(source), target, None, _MS_BIND | (_MS_REC if recursive else 0), "")
+
+
+def detach(target: Path) -> None:
+    """Take a mount and everything mounted in it away, in this namespace only; no error when there is none.
+
+    Merely mounting over it would leave it in /proc/mounts, where libvirt finds control groups that it can
+    then not reach.
+    """
+    if ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(target), _MNT_DETACH) != 0:
+        code = ctypes.get_errno()
+        if code != errno.EINVAL:
+            raise HostError(f"cannot unmount {target}", why=os.strerror(code), fix="private mode needs CAP_SYS_ADMIN")
 
 
 def move(source: Path, target: Path) -> None:
