@@ -36,6 +36,9 @@ _RUNTIME_MAX: Final = 60
 # description (F_OFD_*): inherited by children like flock's, but it can also be asked about.
 _FLOCK: Final = "hhqqi4x"
 
+# What the holder covers with something of its own: a home in there would vanish from its sight.
+_HIDDEN: Final = (*DIRECTORIES, "/run", "/dev", "/proc", "/sys")
+
 _FILES: Final = {
     "libvirtd.conf": """\
 auth_unix_ro = "none"
@@ -89,6 +92,13 @@ class PrivateDaemon:
         self._expire_interval_s = expire_interval_s
         if len(os.fsencode(runtime)) > _RUNTIME_MAX:
             raise HostError(f"the runtime directory {runtime} has too long a path", why="sockets have 108 bytes")
+        for hidden in _HIDDEN:
+            if home.resolve().is_relative_to(hidden):
+                raise HostError(
+                    f"the lab home {home} cannot be in {hidden}",
+                    why="the private daemon has a directory of its own in that place",
+                    fix="set WSKLAB_HOME to a directory elsewhere",
+                )
 
     @property
     def uri(self) -> str:

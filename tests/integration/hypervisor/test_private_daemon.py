@@ -198,6 +198,13 @@ def test_a_runtime_directory_that_is_too_long_is_refused(tmp_path: Path) -> None
         PrivateDaemon(tmp_path, tmp_path / ("x" * 60), hide_kvm=True)
 
 
+@pytest.mark.parametrize("home", ["/run/lab", "/dev/shm/lab", "/var/lib/libvirt/lab"])
+def test_a_home_that_would_be_hidden_is_refused(home: str) -> None:
+    """The daemon covers some directories with its own; a home in one of them is refused at once."""
+    with pytest.raises(HostError, match="cannot be in"):
+        PrivateDaemon(Path(home), Path("/run/wsklab/t"), hide_kvm=True)
+
+
 def test_no_kvm_inside(place: _Place) -> None:
     """With `hide_kvm` there is no /dev/kvm in there, and pseudo-terminals of its own."""
     daemon = place.daemon()
