@@ -109,6 +109,7 @@ class FakeServices(Services):
         self.tmp_path = tmp_path
         self.known = [FakeGuest(name, tmp_path) for name in guests]
         self.error = error
+        self.boot_error: BaseException | None = None
         self.destroyed: list[str] = []
         self.images: dict[str, str] = {"wine-bookworm": "present"}
 
@@ -125,13 +126,18 @@ class FakeServices(Services):
         """A store that knows states only."""
         return SimpleNamespace(state=lambda profile: self.images.get(profile.name, "absent"), list=list)
 
-    def start_guest(self, lab: Any, profile: Any, *, name: str, expires: str, step: Any) -> Any:
+    def start_guest(self, lab: Any, profile: Any, *, name: str, expires: str) -> Any:
         """Start, or fail from the second guest on."""
         if self.error is not None and len(self.known) >= 1:
             raise self.error
         guest = FakeGuest(name or f"{profile.name}-{10 + len(self.known)}", self.tmp_path)
         self.known.append(guest)
         return guest
+
+    def wait_ready(self, lab: Any, guest: Any, profile: Any) -> None:
+        """Ready at once, unless the test interrupts the boot."""
+        if self.boot_error is not None:
+            raise self.boot_error
 
     def destroy(self, lab: Any, guest: Any) -> None:
         """Remember the name."""
@@ -388,6 +394,16 @@ def test_interrupt_says_what_was_cleaned(tmp_path: Path) -> None:
     answer = call(services, "up", "wine-bookworm", "--count", "2")
 
     assert (answer.code, "guest wine-bookworm-10" in answer.err) == (exits.INTERRUPTED, True)
+
+
+def test_interrupt_while_the_first_guest_boots(services: FakeServices) -> None:
+    """A guest that was only booting is taken back and named, too."""
+    services.boot_error = KeyboardInterrupt()
+
+    answer = call(services, "up", "wine-bookworm")
+
+    assert (answer.code, services.destroyed) == (exits.INTERRUPTED, ["wine-bookworm-10"])
+    assert "cleaned up: guest wine-bookworm-10" in answer.err
 
 
 def test_interrupted_run_prints_its_document(tmp_path: Path) -> None:

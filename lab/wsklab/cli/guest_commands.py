@@ -128,9 +128,11 @@ def up(
         chosen = one(lab.profiles.values(), profile, name=lambda p: p.name, what="profile", listing="wsklab guests")
         try:
             for _ in range(count):
-                with cli.output.progress(f"guest {chosen.name}", expected_s=chosen.boot_budget_s) as step:
-                    guest = cli.services.start_guest(lab, chosen, name=name, expires=expiry_after(span), step=step)
+                with cli.output.progress(f"guest {chosen.name}") as step:
+                    guest = cli.services.start_guest(lab, chosen, name=name, expires=expiry_after(span))
                     started.append(guest)
+                    step("booting")
+                    cli.services.wait_ready(lab, guest, chosen)
                     if driver is not None:
                         step(f"loading {driver.name}")
                         cli.services.deploy(lab, guest, driver, service=service, control=None, start=True)

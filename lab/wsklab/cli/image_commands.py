@@ -69,7 +69,7 @@ def guests(cli: Runtime) -> int:
     columns = ("profile", "kind", "release", "build", "image")
     cli.output.table(
         "",
-        (*columns, "capabilities"),
+        (*columns, "facts"),
         [[*(str(row[key]) for key in columns), ", ".join(row["capabilities"])] for row in rows],
     )
     return 0

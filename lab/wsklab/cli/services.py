@@ -74,21 +74,20 @@ class Services:
 
     # -- guests --------------------------------------------------------------------------------
 
-    def start_guest(
-        self, lab: Lab, profile: GuestProfile, *, name: str, expires: str, step: Callable[[str], None]
-    ) -> Guest:
-        """Start a guest that belongs to this user and wait until it is ready; on failure nothing of it is left."""
+    def start_guest(self, lab: Lab, profile: GuestProfile, *, name: str, expires: str) -> Guest:
+        """Start a guest that belongs to this user; it boots when this returns."""
         from wsklab.guest import Claim
 
-        guest = lab.start_guest(profile, Claim(owner=lab.owner, purpose="user", expires=expires, name=name))
-        try:
-            step("booting")
-            ready_s = guest.wait_ready(lab.timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
-            guest.remember(ready_s=round(ready_s, 2))
-        except BaseException:
-            guest.destroy(lab.slots)
-            raise
-        return guest
+        return lab.start_guest(profile, Claim(owner=lab.owner, purpose="user", expires=expires, name=name))
+
+    def wait_ready(self, lab: Lab, guest: Guest, profile: GuestProfile) -> None:
+        """Wait until a guest is ready and remember how long that took.
+
+        Raises:
+            BootError: it never became ready.
+        """
+        ready_s = guest.wait_ready(lab.timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
+        guest.remember(ready_s=round(ready_s, 2))
 
     def destroy(self, lab: Lab, guest: Guest) -> None:
         """Remove a guest and everything of it."""
