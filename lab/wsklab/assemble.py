@@ -177,6 +177,7 @@ class Lab:
             if self.private and self.daemon().pid is None:
                 return None
             self._site = self._connect()
+            self._sweeper(self._site, alone=False).expire()
         return self._site
 
     def site(self) -> Site:
@@ -282,6 +283,9 @@ class Lab:
         with self.home.locked("users"):
             alone = self._users.try_acquire()
             self._users.try_acquire(shared=True)
+        return self._sweeper(site, alone=alone).sweep(dry_run=dry_run)
+
+    def _sweeper(self, site: Site | None, *, alone: bool) -> Sweeper:
         return Sweeper(
             home=self.home,
             slots=self.slots,
@@ -289,7 +293,7 @@ class Lab:
             factory=site.factory if site else None,
             network_name=self.network_name,
             alone=alone,
-        ).sweep(dry_run=dry_run)
+        )
 
     @property
     def owner(self) -> str:

@@ -349,7 +349,7 @@ class GuestFactory:
             cpu_model=profile.cpu_model,
             vcpus=profile.vcpus,
             memory_mib=profile.memory_mib,
-            disks=(DiskSpec(path=directory / "overlay.qcow2", bus=profile.disk_bus),),
+            disks=(DiskSpec(path=directory / "overlay.qcow2", bus=profile.disk_bus, backing=image.disk),),
             nics=(NicSpec(network=self.network_name, mac=record.mac, model=profile.nic_model),),
             kernel=image.kernel,
             initrd=image.initrd,

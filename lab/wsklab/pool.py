@@ -96,7 +96,7 @@ class GuestPool:
             with DeviceClient.open(channel, self._timeouts.after(10), command=f"{WSKCTL} stdio") as client:
                 hello = client.hello
         guest.remember(ready_s=round(ready_s, 3))
-        build = profile.build if profile.kind == "windows" else f"wine-{hello.wine_version or '?'}"
+        windows = f"{hello.os_major}.{hello.os_minor}.{hello.os_build}.{hello.os_revision}"
         return GuestHandle(
             name=guest.name,
             profile=profile.name,
@@ -107,8 +107,8 @@ class GuestPool:
             ssh_key=guest.key,
             ssh_host_key=guest.record.host_key,
             driver_sha256=self._package.digest,
-            build=build,
-            os_version=hello.os_version,
+            build=windows if hello.wine is None else f"wine-{hello.wine}",
+            os_version=windows,
             method=guest.record.method,
             why=guest.record.why,
             ready_s=round(ready_s, 3),

@@ -68,6 +68,15 @@ class Sweeper:
     network_name: str
     alone: bool
 
+    def expire(self, *, now: datetime | None = None) -> SweepReport:
+        """Only end the users' leases that are over: what every command does at its start."""
+        report = SweepReport()
+        for guest in self.factory.existing() if self.factory else ():
+            metadata = guest.domain.metadata()
+            if metadata is not None and not metadata.run:
+                self._domain(guest.domain, guest, report, dry_run=False, now=now or datetime.now(UTC))
+        return report
+
     def sweep(self, *, dry_run: bool = False, now: datetime | None = None) -> SweepReport:
         """Remove what nobody needs; with `dry_run` only say what would go."""
         moment = now or datetime.now(UTC)
