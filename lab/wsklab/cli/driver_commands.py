@@ -75,7 +75,7 @@ def kit(
 ) -> int:
     """Write the kit."""
     result = build_driver(cli)
-    path = cli.services.make_kit(cli.services.home(cli.config()), result, output)
+    path = cli.services.make_kit(cli.config(), result, cli.folder / output)
     cli.output.document({"kit": path, "driver_sha256": result.driver_sha256})
     cli.output.line(f"kit {path}")
     cli.output.line("on the Windows machine: unpack it, open an administrator's prompt, start run.cmd;")

@@ -139,6 +139,18 @@ class Services:
         deadline = Deadline.after(_BUILD_S * (config.timeout_scale or 1.0))
         return build_package(source or driver_source_root(), home.driver, home.keys, deadline, progress=step)
 
+    def make_kit(self, config: LabConfig, built: BuildResult, target: Path) -> Path:
+        """Write the zip for a Windows machine.
+
+        Raises:
+            UsageError: it cannot be written, or the driver is not signed.
+        """
+        from wsklab.kit import build_kit
+        from wsklab.resources import driver_source_root
+        from wsklab.toolchain import make_certificate
+
+        return build_kit(built, make_certificate(self.home(config).keys), driver_source_root(), target)
+
     def check_driver(self, file: Path, *, ours: bool) -> Sequence[Finding]:
         """What Windows would say about a driver image; the allow-list of imports is for ours only."""
         from wsklab.pe_check import check_pe
@@ -226,6 +238,17 @@ class Services:
         from wsklab.results.store import load_run
 
         return load_run(root, run_id).document
+
+    def import_kit(self, file: Path, root: Path, *, by: str) -> RunDocument:
+        """Keep what the kit brought back as a run.
+
+        Raises:
+            UsageError: no result of the kit, or it has been imported before.
+        """
+        from wsklab.results.from_kit import import_kit_result
+        from wsklab.rules import load_catalogue
+
+        return import_kit_result(file, root, load_catalogue(), by=by)
 
     def matrix(self, document: RunDocument) -> RenderableType:
         """A run for the terminal."""
