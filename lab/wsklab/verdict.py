@@ -154,10 +154,6 @@ def judge(observation: RuleObservation, rule: Rule, *, kind: str, gaps: Collecti
         kind: the kind of guest; on `windows` a failure of a rule that nobody has confirmed there is `disputed`.
         gaps: the profile's baseline; those of other rules are ignored.
     """
-    if observation.not_implemented:
-        return _judgement(observation, RuleVerdict.NOT_IMPLEMENTED, observation.not_implemented)
-    if observation.not_run and not observation.assertions:
-        return _judgement(observation, RuleVerdict.NOT_RUN, observation.not_run)
     own = tuple(gap for gap in gaps if gap.rule == rule.id)
     verdicts: list[RuleVerdict] = []
     notes: list[str] = []
@@ -169,9 +165,13 @@ def judge(observation: RuleObservation, rule: Rule, *, kind: str, gaps: Collecti
         verdicts.append(verdict)
         if note:
             notes.append(note)
-    if observation.not_run:
-        verdicts.append(RuleVerdict.NOT_RUN)
-        notes.append(observation.not_run)
+    for left_out, reason in (
+        (RuleVerdict.NOT_RUN, observation.not_run),
+        (RuleVerdict.NOT_IMPLEMENTED, observation.not_implemented),
+    ):
+        if reason:
+            verdicts.append(left_out)
+            notes.append(reason)
     if not verdicts:
         return _judgement(observation, RuleVerdict.VACUOUS, "the rule's condition never arose")
     checked = [verdict for verdict in verdicts if verdict is not RuleVerdict.RECORDED]

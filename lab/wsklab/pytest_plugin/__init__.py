@@ -122,6 +122,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         wanted = {rule.id for rule in catalogue.select(options.rules)} if options.rules else None
         rules = {item.nodeid: _rules_of(item, catalogue) for item in items if _profile_of(item)}
     except UsageError as error:
+        if SESSION in config.stash:
+            config.stash[SESSION].usage_error = True
         raise pytest.UsageError(f"{error.message}: {error.fix}") from error
     kept = [item for item in items if wanted is None or not _profile_of(item) or wanted & set(rules[item.nodeid])]
     dropped = [item for item in items if item not in kept]
@@ -179,6 +181,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     except CaseOver as over:
         result = True
         left_out = over.not_run
+    except AssertionError:
+        case.judge()
+        raise
     case.settle()
     if left_out:
         pytest.skip(left_out)
@@ -228,7 +233,9 @@ class _Recorder:
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Emitted when the user ends the run, and for `pytest.exit`."""
-        self._run.interrupted = self._run.interrupted or excinfo.errisinstance(KeyboardInterrupt)
+        self._run.interrupted = self._run.interrupted or not excinfo.errisinstance(
+            (pytest.Session.Interrupted, pytest.exit.Exception)
+        )
 
 
 @pytest.hookimpl(tryfirst=True)

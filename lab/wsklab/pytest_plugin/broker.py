@@ -197,7 +197,11 @@ class Broker:
                     if deadline.expired:
                         raise deadline.exceeded(f"a guest of {', '.join(profiles)}", last="all are leased or not ready")
                     self._change.wait(min(0.2, deadline.remaining_s))
-                return self._lease(self._granted.pop(ticket))
+                grant = self._granted.pop(ticket)
+                if not alive():
+                    self._replace(self._model.release(ticket, dirty=False), "")
+                    raise LeaseError("the worker is gone", why="it died just before its request was granted")
+                return self._lease(grant)
             except LabError:
                 self._model.cancel(ticket)
                 self._pump()

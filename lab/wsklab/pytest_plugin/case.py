@@ -164,6 +164,11 @@ class Case:
         assert self.observe is not None
         self.observe.conclude()
 
+    def judge(self) -> None:
+        """Judge what has ended, after the case failed: nothing is awaited any more."""
+        for client in self.clients:
+            client.judge()
+
     def records(self) -> list[Record]:
         """The records of all clients of the case."""
         return [record for client in self.clients for record in client.records]

@@ -212,14 +212,13 @@ class Observe:
         raise CaseOver(reason, not_run=reason)
 
     def not_implemented(self, operation: str) -> None:
-        """End the case: the driver does not have an operation yet; rules not seen so far wait for it.
+        """End the case: the driver does not have an operation yet, and the case's rules wait for it.
 
         Raises:
             CaseOver: always.
         """
         for rule_id in self._declared:
-            if not self._notes[rule_id].assertions:
-                self._notes[rule_id].not_implemented = f"the driver does not have {operation} yet"
+            self._notes[rule_id].not_implemented = f"the driver does not have {operation} yet"
         raise CaseOver(f"the driver does not have {operation} yet")
 
     def judgements(self) -> tuple[RuleJudgement, ...]:

@@ -82,11 +82,17 @@ class ObservedClient(WskClient):
                 continue
             with contextlib.suppress(DriverRefusal):  # released by the case, or never taken
                 self.wait(op_id, deadline.sooner(2.0), expects=operation.expects)
-        self.judge()
+        self.judge(ended_only=False)
 
-    def judge(self) -> None:
-        """Judge every operation that has a record; once per case."""
+    def judge(self, *, ended_only: bool = True) -> None:
+        """Judge every operation that has a record; once per case.
+
+        Args:
+            ended_only: leave out what is still outstanding; False after everything was closed and awaited.
+        """
         for record in self.records:
+            if ended_only and not record.final:
+                continue
             operation = self._made.get(record.op_id)
             judge_record(
                 self._observe,

@@ -17,6 +17,7 @@ from wsklab.pytest_plugin.options import Profile, RunOptions
 from wsklab.resources import conformance_root
 from wsklab.results.model import RunDocument
 from wsklab.results.store import load_run
+from wsklab.rules import load_catalogue
 
 __all__ = ["run_suite", "suite_arguments"]
 
@@ -119,8 +120,10 @@ def run_suite(
         output: where pytest writes; None: standard output. Under `--json` give standard error.
 
     Raises:
-        HostError: pytest ended without writing the run down.
+        UsageError: no rule matches. HostError: pytest ended without writing the run down.
     """
+    if options.rules:
+        load_catalogue().select(options.rules)
     folder = options.results.absolute() / options.run_id
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "pytest.ini"

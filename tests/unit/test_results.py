@@ -1,0 +1,182 @@
+"""Results on disk and on screen: one truth, hostile texts harmless, kinds never mixed."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from wsklab.artifacts import EvidenceFolder, safe_name, visible
+from wsklab.errors import UsageError
+from wsklab.results.matrix import figures, matrix_html, render_matrix
+from wsklab.results.model import CaseResult, RuleResult, RunDocument
+from wsklab.results.store import RunDirectory, list_runs, load_run
+from wsklab.results.summary import document_of
+from wsklab.rules import Catalogue, load_catalogue
+from wsklab.verdict import CaseVerdict, RuleVerdict
+
+HOSTILE = "<script>alert(1)</script>\x1b[2J\x00\u202eevil & 'quoted'"
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    """The catalogue in the package."""
+    return load_catalogue()
+
+
+def case(
+    profile: str, kind: str, verdict: str = "passed", rule: str = "passed", name: str = "t.py::test_a"
+) -> CaseResult:
+    """A line of a run."""
+    return CaseResult(
+        case=name,
+        item=f"{name}[{profile}]",
+        profile=profile,
+        kind=kind,
+        guest=f"{profile}-1",
+        build=HOSTILE,
+        driver_sha256="ab" * 32,
+        verdict=CaseVerdict(verdict),
+        message=HOSTILE if verdict != "passed" else "",
+        rules=(RuleResult(rule="WSK-SOCK-001", verdict=RuleVerdict(rule), notes=(HOSTILE,)),),
+        started="2026-01-01T00:00:00.000Z",
+        seconds=1.5,
+    )
+
+
+def document(cases: list[CaseResult], catalogue: Catalogue, **more: bool) -> RunDocument:
+    """The document of these cases."""
+    return document_of(
+        run_id="r1",
+        started="2026-01-01T00:00:00.000Z",
+        wall_s=3.0,
+        results_dir="/r/r1",
+        cases=cases,
+        profiles={one.profile: one.kind for one in cases},
+        guests=(),
+        catalogue=catalogue,
+        selected=catalogue.core,
+        **more,
+    )
+
+
+def test_every_core_rule_has_a_verdict_on_every_guest(catalogue: Catalogue) -> None:
+    """A core rule without a case is not_implemented, on each profile."""
+    made = document([case("w1", "wine"), case("w2", "wine")], catalogue)
+    for profile in ("w1", "w2"):
+        rows = {row.rule: row.verdict for row in made.results if row.profile == profile}
+        assert set(rows) == {rule.id for rule in catalogue.core}
+        assert rows["WSK-SOCK-001"] is RuleVerdict.PASSED
+        assert rows["WSK-DET-001"] is RuleVerdict.NOT_IMPLEMENTED
+    assert made.exit_code == 3
+    assert document([case("w1", "wine")], catalogue, allow_unimplemented=True).exit_code == 0
+
+
+def test_a_rerun_is_counted_by_its_last_attempt(catalogue: Catalogue) -> None:
+    """A case that was run again after its worker died counts once."""
+    lost = case("w1", "wine", "lab_error", "lab_error")
+    made = document([lost, case("w1", "wine")], catalogue, allow_unimplemented=True)
+    assert [(total.verdict, total.cases) for total in made.totals] == [(CaseVerdict.PASSED, 1)]
+
+
+def test_kinds_have_figures_of_their_own(catalogue: Catalogue) -> None:
+    """No figure shows guests of two kinds, and no count adds them up."""
+    made = document([case("w", "wine"), case("x", "windows", "failed", "failed")], catalogue)
+    assert [(figure.kind, [column.profile for column in figure.columns]) for figure in figures(made, catalogue)] == [
+        ("wine", ["w"]),
+        ("windows", ["x"]),
+    ]
+    assert {(total.kind, total.cases) for total in made.totals} == {("wine", 1), ("windows", 1)}
+
+
+def test_the_page_is_harmless(catalogue: Catalogue) -> None:
+    """Whatever a guest says is escaped, control characters are visible, nothing is fetched from outside."""
+    page = matrix_html(document([case("w", "wine", "failed", "failed")], catalogue), catalogue)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert not re.search(r'(src|href)="', page)
+
+
+def test_the_terminal_is_harmless(catalogue: Catalogue) -> None:
+    """The table writes no escape sequence that came from a guest, and reads no markup from it."""
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(
+        render_matrix(document([case("w", "wine", "failed", "failed")], catalogue), catalogue)
+    )
+    assert "\x1b" not in stream.getvalue()
+    assert "w WSK-SOCK-001 failed" in stream.getvalue()
+
+
+def test_a_run_is_read_back(tmp_path: Path, catalogue: Catalogue) -> None:
+    """What was written is what is read: document, cases, list."""
+    cases = [case("w", "wine"), case("w", "wine", "failed", "failed", "t.py::test_b")]
+    run = RunDirectory(tmp_path, "r1")
+    for one in cases:
+        run.append(one)
+    made = document(cases, catalogue)
+    run.finish(made, cases, catalogue)
+    again = load_run(tmp_path, "r1")
+    assert again.document == made
+    assert list(again.cases) == cases
+    (summary,) = list_runs(tmp_path)
+    assert (summary.run_id, summary.exit_code, summary.cases, summary.profiles) == ("r1", 1, 2, ("w",))
+
+
+def test_junit_says_the_same(tmp_path: Path, catalogue: Catalogue) -> None:
+    """The XML is well-formed with hostile texts in it, and counts what the lines count."""
+    cases = [case("w", "wine", verdict, "failed", f"t.py::{verdict}") for verdict in CaseVerdict]
+    RunDirectory(tmp_path, "r1").finish(document(cases, catalogue), cases, catalogue)
+    suite = ElementTree.parse(tmp_path / "r1" / "junit.xml").find("testsuite")  # noqa: S314 - we wrote it
+    assert suite is not None
+    assert {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "6",
+        "failures": "3",
+        "errors": "1",
+        "skipped": "1",
+    }
+
+
+def test_the_document_has_the_fields_of_the_contract(catalogue: Catalogue) -> None:
+    """`run --json`: the names of the design's section 3 are there."""
+    made = json.loads(document([case("w", "wine")], catalogue).model_dump_json(by_alias=True))
+    assert {"schema", "run_id", "exit_code", "wall_s", "results_dir", "guests", "results", "totals"} <= set(made)
+    assert {"rule", "profile", "kind", "build", "verifier", "driver_sha256", "verdict", "cases"} <= set(
+        made["results"][0]
+    )
+    assert {"profile", "kind", "verdict", "cases"} <= set(made["totals"][0])
+
+
+@pytest.mark.parametrize("run_id", ["../x", "", ".hidden", "a/b", "x" * 200])
+def test_a_run_id_is_a_plain_name(tmp_path: Path, run_id: str) -> None:
+    """A run cannot be written or read outside the folder of runs."""
+    with pytest.raises(UsageError):
+        RunDirectory(tmp_path, run_id)
+    with pytest.raises(UsageError):
+        load_run(tmp_path, run_id)
+
+
+def test_hostile_texts_become_visible() -> None:
+    """Control characters, overrides and surrogates are shown as numbers; long texts are cut and say so."""
+    assert visible("a\x1b\u202e\ud800\n") == "a\\x1b\\u202e\\ud800\n"
+    assert visible("x" * 10, 4) == "xxxx ... (6 more characters)"
+
+
+def test_file_names_are_plain() -> None:
+    """No name climbs, hides or gets endless."""
+    assert safe_name("../../etc/passwd") == "etc_passwd"
+    assert safe_name("...") == "_"
+    assert len(safe_name("y" * 500)) == 120
+
+
+def test_the_reproducing_script_quotes(tmp_path: Path) -> None:
+    """A case's parameters cannot break out of the script."""
+    script = EvidenceFolder(tmp_path / "e").reproduce(profile="w", node="test_a; rm -rf /", run_id="r1")
+    assert "'test_a; rm -rf /'" in script.read_text()
+    assert script.stat().st_mode & 0o111

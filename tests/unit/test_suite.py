@@ -1,0 +1,296 @@
+"""Whole runs on the model: cases, judge, evidence, matrix and exit code, without a guest."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from wsklab.pytest_plugin.fake_lab import FakeExplanation, FakeProvider
+from wsklab.pytest_plugin.session import RunSession
+from wsklab.pytest_plugin.suite import options_of, run_suite
+from wsklab.results.model import CaseResult, RunDocument
+from wsklab.results.store import load_run
+from wsklab.rules import load_catalogue
+from wsklab.verdict import CaseVerdict, RuleVerdict
+
+CASES = '''
+"""Cases of the test."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wsklab.abi import Category
+from wsklab.pytest_plugin.matchers import succeeded, with_status
+
+
+@pytest.mark.rule("WSK-BIND-001")
+def test_bind(scene, observe):
+    """A listener binds."""
+    made = scene.wsk.socket(Category.LISTEN)
+    observe.rule("WSK-BIND-001").must("bind", scene.wsk.bind(made.new_socket, scene.private()), succeeded())
+
+
+@pytest.mark.rule("WSK-SOCK-001")
+def test_create(wsk, observe):
+    """A listener is created."""
+    observe.rule("WSK-SOCK-001").must("creation", wsk.socket(Category.LISTEN), succeeded())
+'''
+
+
+class Runs:
+    """Runs cases on the model and tells what came out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cases = folder / "cases"
+        self.cases.mkdir()
+        self.provider: FakeProvider | None = None
+
+    def run(
+        self,
+        text: str = CASES,
+        *,
+        kinds: tuple[tuple[str, str], ...] = (("w", "wine"),),
+        faults: dict[str, str] | None = None,
+        explanation: FakeExplanation | None = None,
+        baseline: str = "",
+        workers: int = 1,
+        **options: object,
+    ) -> RunDocument:
+        """One run; the cases are the given text."""
+        # a name of its own: pytest keeps imported case files for the life of the process
+        (self.cases / f"test_{self.folder.name}.py").write_text(text)
+        file = self.folder / "baseline.toml"
+        file.write_text(baseline)
+        self.provider = FakeProvider(
+            dict(kinds), faults=faults, explanation=explanation, baselines={name: file for name, _ in kinds}
+        )
+        self.output = io.StringIO()
+        return run_suite(
+            self.provider,
+            options_of(kinds, run_id="r1", results=self.folder / "results", **{"allow_unimplemented": True, **options}),
+            workers=workers,
+            cases=self.cases,
+            plugins=("wsklab.pytest_plugin.fake_lab",),
+            output=self.output,
+        )
+
+    def lines(self) -> dict[str, CaseResult]:
+        """The cases of the run by name."""
+        found = load_run(self.folder / "results", "r1").cases
+        return {case.case.partition("::")[2]: case for case in found}
+
+    def evidence(self, case: CaseResult, name: str) -> str:
+        """A file of a case's evidence."""
+        return (self.folder / "results" / "r1" / case.evidence / name).read_text()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    """A fresh folder for one run."""
+    return Runs(tmp_path)
+
+
+def rule(document: RunDocument, rule_id: str, profile: str = "w") -> RuleVerdict:
+    """A rule's verdict on a profile."""
+    return next(row.verdict for row in document.results if row.rule == rule_id and row.profile == profile)
+
+
+BASELINE = """
+[[gap]]
+rule = "WSK-IRP-004"
+reason = "the model of Wine does not mark IRPs"
+observed = { "*: PendingReturned after pending" = "PendingReturned FALSE" }
+"""
+
+
+def test_a_good_run(runs: Runs) -> None:
+    """Cases pass on both guests, the judge looks at every operation, and the exit code is 0."""
+    document = runs.run(kinds=(("w", "wine"), ("x", "windows")), baseline="")
+    assert document.exit_code == 0
+    assert rule(document, "WSK-BIND-001") is RuleVerdict.PASSED
+    assert rule(document, "WSK-IRP-001") is RuleVerdict.PASSED
+    assert rule(document, "WSK-IRP-002") is RuleVerdict.VACUOUS or rule(document, "WSK-IRP-002") == "not_implemented"
+    assert rule(document, "WSK-IRP-004") is RuleVerdict.DEVIATION
+    assert rule(document, "WSK-IRP-004", "x") is RuleVerdict.PASSED
+    assert {(total.profile, total.verdict, total.cases) for total in document.totals} == {
+        ("w", CaseVerdict.PASSED, 2),
+        ("x", CaseVerdict.PASSED, 2),
+    }
+    assert runs.provider is not None
+    assert runs.provider.closed
+
+
+def test_a_known_gap(runs: Runs) -> None:
+    """The baseline's observation is a gap and the case passes."""
+    document = runs.run(baseline=BASELINE)
+    assert document.exit_code == 0
+    assert rule(document, "WSK-IRP-004") is RuleVerdict.GAP
+
+
+def test_a_gap_that_closed(runs: Runs) -> None:
+    """On a guest that does it right, the baselined gap is an unexpected pass, and a finding."""
+    document = runs.run(kinds=(("x", "windows"),), baseline=BASELINE)
+    assert document.exit_code == 1
+    assert rule(document, "WSK-IRP-004", "x") is RuleVerdict.UNEXPECTED_PASS
+
+
+def test_the_judge_fails_a_double_completion(runs: Runs) -> None:
+    """A case that asserts nothing wrong fails, because an IRP was completed twice; the report tells the timeline."""
+    document = runs.run(faults={"w": "double"})
+    assert document.exit_code == 1
+    assert rule(document, "WSK-IRP-001") is RuleVerdict.FAILED
+    case = runs.lines()["test_create"]
+    assert case.verdict is CaseVerdict.FAILED
+    assert "WskSocket socket 1 completion" in runs.evidence(case, "timeline.txt")
+    assert "expected 1 completion, observed 2 completions" in runs.evidence(case, "rules.txt")
+    assert "expected STATUS_SUCCESS" in case.message
+    assert " 2x 0x00000000 STATUS_SUCCESS" in case.message
+    assert runs.evidence(case, "reproduce.sh").startswith("#!/bin/sh")
+
+
+def test_a_broken_rule_on_windows_is_disputed(runs: Runs) -> None:
+    """Nobody has seen the rule hold on Windows: the case fails, the rule is disputed, the exit code is 1."""
+    document = runs.run(CASES.replace("succeeded()", 'with_status("STATUS_CANCELLED")'), kinds=(("x", "windows"),))
+    assert document.exit_code == 1
+    assert rule(document, "WSK-SOCK-001", "x") is RuleVerdict.DISPUTED
+
+
+def test_a_guest_that_dies(runs: Runs) -> None:
+    """The case that ran is crashed, its guest is replaced, and the next case runs on the new one."""
+    document = runs.run(faults={"w": "crash"}, explanation=FakeExplanation("crashed", "bugcheck 0xA", {"code": 10}))
+    assert document.exit_code == 1
+    assert rule(document, "WSK-BIND-001") is RuleVerdict.CRASHED
+    lines = runs.lines()
+    assert lines["test_bind"].verdict is CaseVerdict.CRASHED
+    assert lines["test_bind"].message.startswith("bugcheck 0xA")
+    assert lines["test_create"].verdict is CaseVerdict.PASSED
+    assert lines["test_create"].guest != lines["test_bind"].guest
+    assert '"code": 10' in runs.evidence(lines["test_bind"], "fault.json")
+
+
+def test_an_operation_beyond_its_deadline(runs: Runs) -> None:
+    """The controller says hung: the case is hung and the message names the call."""
+    document = runs.run(faults={"w": "hang"}, explanation=FakeExplanation("hung", "the guest is alive"), scale=0.05)
+    assert document.exit_code == 1
+    assert runs.lines()["test_bind"].verdict is CaseVerdict.HUNG
+    assert rule(document, "WSK-BIND-001") is RuleVerdict.HUNG
+
+
+def test_a_lab_fault_is_not_a_finding(runs: Runs) -> None:
+    """A channel that broke for no fault of the guest is a lab error: exit code 3."""
+    document = runs.run(faults={"w": "crash"})
+    assert document.exit_code == 3
+    assert runs.lines()["test_bind"].verdict is CaseVerdict.LAB_ERROR
+
+
+def test_a_guest_that_never_becomes_ready(runs: Runs) -> None:
+    """Its cases are lab errors with the reason, the other guest's run, and the exit code is 4."""
+    document = runs.run(kinds=(("w", "wine"), ("v", "wine")), faults={"v": "boot"})
+    assert document.exit_code == 4
+    assert rule(document, "WSK-SOCK-001", "v") is RuleVerdict.LAB_ERROR
+    assert rule(document, "WSK-SOCK-001", "w") is RuleVerdict.PASSED
+    assert document.problems[0]["class"] == "BootError"
+
+
+def test_an_operation_that_the_driver_does_not_have(runs: Runs) -> None:
+    """The rule is not implemented, the case passes, and the exit code depends on what the user allows."""
+    document = runs.run(faults={"w": "unknown"})
+    assert document.exit_code == 0
+    assert rule(document, "WSK-BIND-001") is RuleVerdict.NOT_IMPLEMENTED
+
+
+def test_unimplemented_rules_count(runs: Runs) -> None:
+    """Without permission a run with unimplemented core rules has not decided everything: exit code 3."""
+    assert runs.run(allow_unimplemented=False).exit_code == 3
+
+
+def test_a_fault_of_the_case_itself(runs: Runs) -> None:
+    """An exception that is no assertion never counts against the driver."""
+    document = runs.run(CASES + "    raise KeyError('typing slip')\n")
+    assert runs.lines()["test_create"].verdict is CaseVerdict.LAB_ERROR
+    assert document.exit_code == 3
+
+
+def test_a_plain_assert_breaks_the_declared_rules(runs: Runs) -> None:
+    """Nothing says which rule was meant, so all of the case's rules fail."""
+    document = runs.run(CASES + "    assert False, 'plain'\n")
+    assert rule(document, "WSK-SOCK-001") is RuleVerdict.FAILED
+    assert document.exit_code == 1
+
+
+def test_hazards_are_left_out(runs: Runs) -> None:
+    """A hazardous case is not run unless asked for, and the rule says so."""
+    text = CASES.replace('@pytest.mark.rule("WSK-SOCK-001")', '@pytest.mark.hazard\n@pytest.mark.rule("WSK-SOCK-001")')
+    document = runs.run(text)
+    assert rule(document, "WSK-SOCK-001") is RuleVerdict.NOT_RUN
+    assert runs.lines()["test_create"].verdict is CaseVerdict.SKIPPED
+    assert document.exit_code == 0
+
+
+def test_rules_select_cases(runs: Runs) -> None:
+    """With a rule glob only the cases that cover it run, and the document shows what was asked for."""
+    runs.run(rules="WSK-SOCK-001")
+    assert set(runs.lines()) == {"test_create"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [CASES.replace("WSK-SOCK-001", "WSK-SOCK-999"), CASES.replace('@pytest.mark.rule("WSK-SOCK-001")', "")],
+    ids=["unknown", "none"],
+)
+def test_a_case_names_known_rules(runs: Runs, text: str) -> None:
+    """A case with an unknown rule, or with none, stops the run before any guest is used: exit code 2."""
+    assert runs.run(text).exit_code == 2
+
+
+def test_a_broken_case_file(runs: Runs) -> None:
+    """A case file that cannot be imported is a usage error."""
+    assert runs.run("import nonsense_that_is_not_there\n").exit_code == 2
+
+
+KILLED = (
+    CASES
+    + """
+    marker = Path(os.environ["WSKLAB_TEST_MARKER"])
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), 9)
+"""
+)
+
+
+def test_a_killed_worker(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers and two guests: the case of a worker that died runs once more, labelled, on another guest."""
+    monkeypatch.setenv("WSKLAB_TEST_MARKER", str(runs.folder / "marker"))
+    document = runs.run(KILLED, kinds=(("w", "wine"), ("v", "wine")), workers=2)
+    cases = load_run(runs.folder / "results", "r1").cases
+    assert {case.verdict for case in cases} == {CaseVerdict.PASSED}
+    assert len(cases) == 4
+    assert [case.case.partition("::")[2] for case in cases if case.rerun] == ["test_create"]
+    assert len({case.worker for case in cases}) >= 2
+    assert document.problems[0]["class"] == "WorkerDied"
+    assert document.exit_code == 0
+    assert runs.provider is not None
+    assert len(runs.provider.replaced) == 1
+
+
+def test_a_case_that_kills_every_worker(tmp_path: Path) -> None:
+    """The second death is a lab error of the case and its rules; nothing is run a third time."""
+    options = options_of((("w", "wine"),), run_id="r1", results=tmp_path)
+    run = RunSession(options, load_catalogue(), FakeProvider({"w": "wine"}), shared=False)
+    item = "cases/test_a.py::test_create[w-1]"
+    run.rules[item] = ("WSK-SOCK-001",)
+    assert run.worker_died(item, "worker gw0 crashed")
+    assert not run.worker_died(item, "worker gw1 crashed")
+    (case,) = run.cases
+    assert (case.case, case.verdict, case.rerun) == ("test_a.py::test_create[1]", CaseVerdict.LAB_ERROR, True)
+    document = run.finish(())
+    assert rule(document, "WSK-SOCK-001") is RuleVerdict.LAB_ERROR
+    assert document.exit_code == 3
