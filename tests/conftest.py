@@ -1,11 +1,18 @@
-"""Options of the project's own tests."""
+"""Options of the project's own tests; and the shared contracts made importable.
+
+`from channel_contract import ...` works in every test (pytest runs in importlib mode).
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "contracts"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
