@@ -8,7 +8,6 @@
 /* Completion keys; packets of I/O carry the key KEY_IO and the request's tag instead of a pointer. */
 #define KEY_IO 1
 #define KEY_WAKE 2
-#define KEY_STOP 3
 
 #define STOP_GRACE_MS 1000
 
@@ -37,6 +36,7 @@ struct BRIDGE {
     HANDLE thread;
     CRITICAL_SECTION lock; /* guards everything below */
     ULONGLONG wakes_at;    /* when the completion thread looks at deadlines next */
+    ULONGLONG stops_at;    /* when it ends at the latest, once a stop was asked for; UINT64_MAX before */
     HANDLE devices[BRIDGE_DEVICES];
     REQUEST requests[BRIDGE_REQUESTS];
 };
@@ -167,18 +167,25 @@ static void StartCancel(BRIDGE *bridge, REQUEST *request)
     }
 }
 
-/* Answers every request whose deadline has passed; returns the milliseconds until the next one. */
-static DWORD ExpireDeadlines(BRIDGE *bridge)
+/*
+ * Answers every request whose deadline has passed. Returns 0 when the thread is to end: a stop was asked
+ * for, and every request is over or the grace is; else 1, with the milliseconds until the next deadline.
+ */
+static int ExpireDeadlines(BRIDGE *bridge, DWORD *wait)
 {
     uint64_t expired[BRIDGE_REQUESTS];
     size_t count = 0;
+    size_t active = 0;
     size_t index;
     ULONGLONG now = GetTickCount64();
-    ULONGLONG next = UINT64_MAX;
+    ULONGLONG next;
+    int goes_on;
 
     EnterCriticalSection(&bridge->lock);
+    next = bridge->stops_at;
     for (index = 0; index < BRIDGE_REQUESTS; index += 1) {
         REQUEST *request = &bridge->requests[index];
+        active += request->state != REQUEST_FREE;
         if (request->state != REQUEST_WAITING) {
             continue;
         }
@@ -192,12 +199,14 @@ static DWORD ExpireDeadlines(BRIDGE *bridge)
         }
     }
     bridge->wakes_at = next;
+    goes_on = bridge->stops_at == UINT64_MAX || (active > 0 && now < bridge->stops_at);
     LeaveCriticalSection(&bridge->lock);
     for (index = 0; index < count; index += 1) {
         SendError(bridge->sender, expired[index], "timeout", "the ioctl was not complete at its deadline", 0,
                         WAIT_TIMEOUT);
     }
-    return next == UINT64_MAX ? INFINITE : (DWORD)(next - now);
+    *wait = next == UINT64_MAX ? INFINITE : (DWORD)(next - now);
+    return goes_on;
 }
 
 static DWORD WINAPI CompletionThread(void *context)
@@ -206,21 +215,19 @@ static DWORD WINAPI CompletionThread(void *context)
     OVERLAPPED_ENTRY entries[16];
     ULONG count;
     ULONG index;
+    DWORD wait;
 
-    for (;;) {
-        DWORD wait = ExpireDeadlines(bridge);
+    while (ExpireDeadlines(bridge, &wait)) {
         if (!GetQueuedCompletionStatusEx(bridge->port, entries, 16, &count, wait, FALSE)) {
             continue; /* the next deadline has come */
         }
         for (index = 0; index < count; index += 1) {
-            if (entries[index].lpCompletionKey == KEY_STOP) {
-                return 0;
-            }
             if (entries[index].lpCompletionKey == KEY_IO) {
                 Complete(bridge, (ULONG_PTR)entries[index].lpOverlapped, (NTSTATUS)entries[index].Internal);
             }
         }
     }
+    return 0;
 }
 
 BRIDGE *BridgeStart(SENDER *sender)
@@ -232,6 +239,7 @@ BRIDGE *BridgeStart(SENDER *sender)
     }
     bridge->sender = sender;
     bridge->wakes_at = UINT64_MAX;
+    bridge->stops_at = UINT64_MAX;
     InitializeCriticalSection(&bridge->lock);
     bridge->port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
     if (bridge->port == NULL) {
@@ -243,28 +251,24 @@ BRIDGE *BridgeStart(SENDER *sender)
 
 void BridgeStop(BRIDGE *bridge)
 {
-    ULONGLONG end = GetTickCount64() + STOP_GRACE_MS;
     size_t index;
 
     bridge->sender->stopping = 1;
     EnterCriticalSection(&bridge->lock);
+    bridge->stops_at = GetTickCount64() + STOP_GRACE_MS;
     for (index = 0; index < BRIDGE_REQUESTS; index += 1) {
         if (bridge->requests[index].state != REQUEST_FREE) {
             StartCancel(bridge, &bridge->requests[index]);
-            if (bridge->requests[index].deadline > end) {
-                bridge->requests[index].deadline = end;
-            }
         }
     }
     LeaveCriticalSection(&bridge->lock);
+    PostQueuedCompletionStatus(bridge->port, 0, KEY_WAKE, NULL);
+    WaitForSingleObject(bridge->thread, 2 * STOP_GRACE_MS);
     for (index = 0; index < BRIDGE_DEVICES; index += 1) {
         if (bridge->devices[index] != NULL) {
             CloseHandle(bridge->devices[index]);
         }
     }
-    /* Packets that are queued already are answered first: the port is a queue. */
-    PostQueuedCompletionStatus(bridge->port, 0, KEY_STOP, NULL);
-    WaitForSingleObject(bridge->thread, STOP_GRACE_MS);
 }
 
 void BridgeOpen(BRIDGE *bridge, uint64_t id, const char *path, size_t path_length)

@@ -65,7 +65,6 @@ call :note delete
 del %IMAGE% >nul 2>&1
 wskctl.exe kit report run.json %STEPS% --output result.json
 if errorlevel 1 exit /b 1
-echo.
 if "%FAILED%"=="0" echo All steps done. Take result.json back: wsklab results import result.json
 if not "%FAILED%"=="0" echo Some steps failed: see result.json. It is worth taking back all the same.
 exit /b %FAILED%

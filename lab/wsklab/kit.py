@@ -210,7 +210,9 @@ def build_kit(build: BuildResult, certificate: Certificate, source: Path, target
         part = target.with_name(target.name + ".part")
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in files.items():
-                archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data, zipfile.ZIP_DEFLATED)
+                entry = zipfile.ZipInfo(name, _ZIP_TIME)
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, data, zipfile.ZIP_DEFLATED)
         part.replace(target)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the kit {target} cannot be written", why=str(error), fix="name another place") from error
@@ -232,8 +234,7 @@ def read_kit_result(path: Path) -> KitResult:
         raise UsageError(f"{path} is no result of the kit", why=f"more than {RESULT_LIMIT} bytes")
     try:
         # Depth first: pydantic's and json's own limits raise RecursionError at best.
-        if _depth(data) > _DEEPEST:
-            raise ValueError(f"nested deeper than {_DEEPEST}")
+        _check_depth(data)
         document: Any = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
         return KitResult.model_validate_json(json.dumps(document))
     except ValidationError as error:
@@ -244,16 +245,16 @@ def read_kit_result(path: Path) -> KitResult:
         raise UsageError(f"{path} is no result of the kit", why=str(error)[:200]) from error
 
 
-def _depth(data: bytes) -> int:
-    """An upper bound of the nesting: brackets in texts count too, which no result has."""
-    deepest = depth = 0
+def _check_depth(data: bytes) -> None:
+    """Refuse deep nesting. Brackets in texts count too; no result has so many."""
+    depth = 0
     for byte in data:
         if byte in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > _DEEPEST:
+                raise ValueError(f"nested deeper than {_DEEPEST}")
         elif byte in b"]}":
             depth -= 1
-    return deepest
 
 
 def _refuse_constant(name: str) -> float:
