@@ -125,10 +125,12 @@ class Case:
             self.message = visible(message)
 
     def skip(self, reason: str) -> None:
-        """The case was left out."""
-        if self.verdict is CaseVerdict.PASSED:
-            self.verdict = CaseVerdict.SKIPPED
-            self.message = visible(reason)
+        """The case was left out; for lack of something that the run requires, that is an error of the lab."""
+        if self.verdict is not CaseVerdict.PASSED:
+            return
+        missing = [word for word in self.worker.options.require if word in reason]
+        self.verdict = CaseVerdict.LAB_ERROR if missing else CaseVerdict.SKIPPED
+        self.message = visible(f"{', '.join(missing)} is required: {reason}" if missing else reason)
 
     def _verdict_of(self, error: BaseException) -> tuple[CaseVerdict, str]:
         if isinstance(error, BrokerGone):

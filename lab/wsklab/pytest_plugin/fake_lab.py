@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from wsklab.channel.answers import NetEntry, NetTable
 from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline
 from wsklab.errors import BootError, ChannelLost, GuestCommandError, HostError
 from wsklab.lease_protocol import GuestHandle
 from wsklab.pytest_plugin.fake_driver import FakeDriver, Traits
-from wsklab.pytest_plugin.links import GuestLink, TcpRow
+from wsklab.pytest_plugin.links import GuestLink
 
 __all__ = ["FakeExplanation", "FakeLink", "FakeProvider"]
 
@@ -136,18 +137,20 @@ class FakeLink:
         del deadline
         raise GuestCommandError("the model runs no commands", command=command, exit_code=1)
 
-    def tcp_table(self, deadline: Deadline) -> tuple[TcpRow, ...]:
-        """What the model listens on."""
+    def net(self, deadline: Deadline) -> NetTable:
+        """What the model listens on, and what is connected there."""
         del deadline
-        listening = [("listening", host, port) for host, port in self._ports]
-        connected = [("established", host, port) for host, port in self._ports if self._is_connected(host, port)]
-        return tuple(
-            TcpRow(family="ipv4", state=state, local=host, local_port=port, remote="127.0.0.1", remote_port=0, pid=4)
-            for state, host, port in listening + connected
+        rows = [("listening", end) for end in self._ports]
+        rows += [("established", end) for end in self._ports if self._is_connected(end)]
+        return NetTable(
+            entries=tuple(
+                NetEntry(protocol="tcp", family=4, state=state, local=end, remote=("127.0.0.1", 0), pid=4)
+                for state, end in rows
+            )
         )
 
-    def _is_connected(self, host: str, port: int) -> bool:
-        real = self._ports[host, port]
+    def _is_connected(self, end: tuple[str, int]) -> bool:
+        real = self._ports[end]
         sockets = [own.real for device in self._devices for own in device.sockets.values() if own.connected]
         return any(one is not None and one.getsockname()[1] == real for one in sockets)
 

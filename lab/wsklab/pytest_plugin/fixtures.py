@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from wsklab.abi import DEVICE_PATH
+from wsklab.channel.answers import NetTable
 from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.errors import LabError
 from wsklab.lease_protocol import GuestHandle
 from wsklab.pytest_plugin.case import CASE, Case
-from wsklab.pytest_plugin.links import GuestLink, TcpRow
+from wsklab.pytest_plugin.links import GuestLink
 from wsklab.pytest_plugin.observe import Observe, load_baseline
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.peer import Peer
@@ -66,9 +67,9 @@ class LeasedGuest:
         """A command line in the guest."""
         return self.link.run(command, self.within(3 * CALL_S))
 
-    def tcp_table(self) -> tuple[TcpRow, ...]:
-        """The guest's own view of its TCP endpoints."""
-        return self.link.tcp_table(self.within(2 * CALL_S))
+    def net(self) -> NetTable:
+        """The guest's own view of its TCP and UDP endpoints."""
+        return self.link.net(self.within())
 
     def device(self, path: str) -> IoctlDevice:
         """Open any device of the guest, of any driver; the case closes it."""

@@ -5,60 +5,17 @@ A link is kept from case to case as long as the guest is the same; a broken one 
 
 from __future__ import annotations
 
-import ipaddress
-import json
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from wsklab.channel.answers import NetTable
 from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline
-from wsklab.errors import ChannelProtocolError
 from wsklab.lease_protocol import GuestHandle
 
-__all__ = ["NET_COMMAND", "GuestLink", "Links", "TcpRow", "parse_tcp_table"]
-
-#: The guest's own tables: one JSON document, `{"schema": 1, "tcp": [...], "udp": [...]}`.
-NET_COMMAND = r"C:\wsklab\wskctl.exe net"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpRow:
-    """A line of the guest's TCP table; `state` in netstat's words with underscores (`listening`, `established`)."""
-
-    family: str
-    state: str
-    local: str
-    local_port: int
-    remote: str
-    remote_port: int
-    pid: int
-
-
-def parse_tcp_table(text: str) -> tuple[TcpRow, ...]:
-    """The TCP part of what `wskctl net` prints.
-
-    Raises:
-        ChannelProtocolError: it is not that.
-    """
-    try:
-        rows = json.loads(text)["tcp"]
-        return tuple(
-            TcpRow(
-                family=str(row["family"]),
-                state=str(row["state"]),
-                local=str(ipaddress.ip_address(row["local"])),
-                local_port=int(row["local_port"]),
-                remote=str(ipaddress.ip_address(row["remote"])),
-                remote_port=int(row["remote_port"]),
-                pid=int(row["pid"]),
-            )
-            for row in rows
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ChannelProtocolError("the guest's TCP table cannot be read", why=repr(error)) from error
+__all__ = ["GuestLink", "Links"]
 
 
 class GuestLink(Protocol):
@@ -74,8 +31,8 @@ class GuestLink(Protocol):
     def run(self, command: str, deadline: Deadline) -> CommandResult:
         """A command line in the guest; raises `GuestCommandError` when it fails."""
 
-    def tcp_table(self, deadline: Deadline) -> tuple[TcpRow, ...]:
-        """The guest's own TCP table."""
+    def net(self, deadline: Deadline) -> NetTable:
+        """The guest's own TCP and UDP tables."""
 
     def connect(self, port: int, deadline: Deadline) -> socket.socket:
         """A TCP connection to a port of the guest, over its wire; `ChannelLost` when it is refused."""

@@ -101,7 +101,7 @@ class Scene:
         """
 
         def look() -> bool | NotYet:
-            rows = [row for row in self.guest.tcp_table() if row.local_port == port and row.state == state]
+            rows = [row for row in self.guest.net().entries if row.local[1] == port and row.state == state]
             return True if bool(rows) == there else NotYet(f"{len(rows)} rows")
 
         try:

@@ -6,6 +6,7 @@ import contextlib
 import socket
 
 from wsklab import network
+from wsklab.channel.answers import NetTable
 from wsklab.channel.device import DeviceClient
 from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import CommandResult
@@ -13,7 +14,6 @@ from wsklab.channel.ssh import SshChannel
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.errors import LabError
 from wsklab.lease_protocol import GuestHandle
-from wsklab.pytest_plugin.links import NET_COMMAND, TcpRow, parse_tcp_table
 
 __all__ = ["SshLink"]
 
@@ -38,17 +38,20 @@ class SshLink:
 
     def open_device(self, path: str, deadline: Deadline) -> IoctlDevice:
         """See `GuestLink`."""
+        return self._control().open_device(path, deadline)
+
+    def _control(self) -> DeviceClient:
         if self._client is None:
             self._client = DeviceClient.open(self._channel, self._timeouts.after(15.0))
-        return self._client.open_device(path, deadline)
+        return self._client
 
     def run(self, command: str, deadline: Deadline) -> CommandResult:
         """See `GuestLink`."""
         return self._channel.run(command, deadline)
 
-    def tcp_table(self, deadline: Deadline) -> tuple[TcpRow, ...]:
+    def net(self, deadline: Deadline) -> NetTable:
         """See `GuestLink`."""
-        return parse_tcp_table(self.run(NET_COMMAND, deadline).stdout)
+        return self._control().net(deadline)
 
     def connect(self, port: int, deadline: Deadline) -> socket.socket:
         """See `GuestLink`."""
