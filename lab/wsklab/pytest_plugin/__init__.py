@@ -172,6 +172,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Run the case, then end and judge everything that it started."""
+    __tracebackhide__ = True
     case = pyfuncitem.stash.get(CASE, None)
     if case is None or case.observe is None:
         return (yield)

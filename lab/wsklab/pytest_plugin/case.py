@@ -160,6 +160,7 @@ class Case:
 
     def settle(self) -> None:
         """End everything that the case started, then judge it; raises what `ObservedClient.settle` raises."""
+        __tracebackhide__ = True
         self.settled = True
         for client in self.clients:
             client.settle()
