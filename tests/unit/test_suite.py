@@ -59,6 +59,7 @@ class Runs:
         explanation: FakeExplanation | None = None,
         baseline: str = "",
         workers: int = 1,
+        extra: tuple[str, ...] = (),
         **options: object,
     ) -> RunDocument:
         """One run; the cases are the given text."""
@@ -76,6 +77,7 @@ class Runs:
             workers=workers,
             cases=self.cases,
             plugins=("wsklab.pytest_plugin.fake_lab",),
+            extra=extra,
             output=self.output,
         )
 
@@ -236,6 +238,13 @@ def test_rules_select_cases(runs: Runs) -> None:
     """With a rule glob only the cases that cover it run, and the document shows what was asked for."""
     runs.run(rules="WSK-SOCK-001")
     assert set(runs.lines()) == {"test_create"}
+
+
+def test_a_case_that_was_left_out(runs: Runs) -> None:
+    """A rule whose cases the user deselected was not run; that is no gap in the suite."""
+    document = runs.run(extra=("-k", "test_create"))
+    assert rule(document, "WSK-BIND-001") is RuleVerdict.NOT_RUN
+    assert rule(document, "WSK-DATA-001") is RuleVerdict.NOT_IMPLEMENTED
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ The plugin does nothing in a pytest run without `--wsklab-profiles`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +45,9 @@ WORKER: pytest.StashKey[Worker] = pytest.StashKey()
 #: The name under which a report carries a case's line.
 LINE = "wsklab_case"
 RULES = "wsklab_rules"
+
+_MARK = re.compile(r"mark\.rule\(([^)]*)\)")
+_RULE = re.compile(r"WSK-[A-Z]+-\d{3}")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -249,7 +254,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             worker.leases.close()
     run = session.config.stash.get(SESSION, None)
     if run is not None:
-        document = run.finish(_selected(session.config))
+        document = run.finish(_selected(session.config), _rules_with_cases(session.config.rootpath))
         session.exitstatus = document.exit_code
 
 
@@ -258,3 +263,9 @@ def _selected(config: pytest.Config) -> tuple[Rule, ...]:
     catalogue = config.stash[CATALOGUE]
     rules = config.stash[OPTIONS].rules
     return catalogue.select(rules) if rules else catalogue.core
+
+
+def _rules_with_cases(folder: Path) -> frozenset[str]:
+    """The rules that the marks in the case files name: under xdist the controller collects nothing itself."""
+    marks = (mark for file in folder.rglob("test_*.py") for mark in _MARK.findall(file.read_text("utf-8")))
+    return frozenset(rule_id for mark in marks for rule_id in _RULE.findall(mark))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,8 @@ class RunSession:
         self.add(lost.model_dump_json(by_alias=True), "main")
         return False
 
-    def finish(self, selected: Sequence[Rule]) -> RunDocument:
-        """Give the guests back and write everything down."""
+    def finish(self, selected: Sequence[Rule], with_cases: Collection[str] = ()) -> RunDocument:
+        """Give the guests back and write everything down; for the arguments see `summary.rule_rows`."""
         self.broker.close()
         shutil.rmtree(self._runtime, ignore_errors=True)
         failures = [{"profile": failure.profile, **error_document(failure.error)} for failure in self.broker.failures]
@@ -105,6 +105,7 @@ class RunSession:
             guests=[_guest(handle) for handle in self.broker.seen],
             catalogue=self.catalogue,
             selected=selected,
+            with_cases=with_cases,
             problems=[*self.notes, *failures],
             lab_error=bool(failures),
             never_ready=any(failure.never_ready for failure in self.broker.failures),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from wsklab.results.model import CaseResult, GuestResult, RuleRow, RunDocument, TotalRow
 from wsklab.rules import Catalogue, Rule
@@ -25,13 +25,18 @@ def totals(cases: Iterable[CaseResult]) -> tuple[TotalRow, ...]:
 
 
 def rule_rows(
-    cases: Sequence[CaseResult], profiles: Mapping[str, str], catalogue: Catalogue, selected: Sequence[Rule]
+    cases: Sequence[CaseResult],
+    profiles: Mapping[str, str],
+    catalogue: Catalogue,
+    selected: Sequence[Rule],
+    with_cases: Collection[str] = (),
 ) -> tuple[RuleRow, ...]:
     """A row for every rule that was selected or that a case covered, for every profile.
 
     Args:
         profiles: the profiles of the run and their kinds.
         selected: rules that must have a verdict: without a case they are `not_implemented`.
+        with_cases: rules that have cases, whether this run chose them or not: without a result they are `not_run`.
     """
     rows: list[RuleRow] = []
     for profile, kind in profiles.items():
@@ -49,8 +54,9 @@ def rule_rows(
                 notes.setdefault(result.rule, []).extend(result.notes)
         for rule in selected:
             if rule.id not in verdicts:
-                verdicts[rule.id] = RuleVerdict.NOT_IMPLEMENTED
-                notes[rule.id] = ["no case covers this rule yet"]
+                missing = rule.id not in with_cases
+                verdicts[rule.id] = RuleVerdict.NOT_IMPLEMENTED if missing else RuleVerdict.NOT_RUN
+                notes[rule.id] = ["no case covers this rule yet" if missing else "this run left its cases out"]
         verdicts = apply_twins(verdicts, catalogue)
         rows.extend(
             RuleRow(
@@ -81,6 +87,7 @@ def document_of(
     guests: Iterable[GuestResult],
     catalogue: Catalogue,
     selected: Sequence[Rule],
+    with_cases: Collection[str] = (),
     problems: Sequence[Mapping[str, str]] = (),
     lab_error: bool = False,
     never_ready: bool = False,
@@ -89,7 +96,7 @@ def document_of(
     interrupted: bool = False,
 ) -> RunDocument:
     """The document of a finished (or cut short) run."""
-    rows = rule_rows(cases, profiles, catalogue, selected)
+    rows = rule_rows(cases, profiles, catalogue, selected, with_cases)
     # a case that was run again after its worker died is counted by its last attempt
     last = {(case.profile, case.item): case.verdict for case in cases}
     code = exit_code(
