@@ -43,7 +43,7 @@
 #define IOCTL_WSKLAB_FORWARD WSKLAB_CTL(12u) /* reserved: STATUS_NOT_SUPPORTED (IRPs from above, WSK-IRP-009) */
 
 /* Limits. HELLO repeats them. */
-#define WSKLAB_MAX_DATA (512u * 1024u)          /* bytes behind a SUBMIT, a record or in one FETCH */
+#define WSKLAB_MAX_DATA (480u * 1024u)          /* bytes behind a SUBMIT, a record or in one FETCH */
 #define WSKLAB_MAX_BUFFER (16u * 1024u * 1024u) /* bytes of one operation's data buffer */
 #define WSKLAB_MAX_OPERATIONS 4096u             /* per client, records included until released */
 #define WSKLAB_MAX_SOCKETS 1024u                /* per client */

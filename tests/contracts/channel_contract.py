@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from wsklab.channel.protocol import OUTPUT_LIMIT, Channel, Stream
 from wsklab.deadline import Deadline
 from wsklab.errors import (

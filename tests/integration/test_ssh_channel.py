@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from channel_contract import CONTRACT, ECHO, FAIL, FLOOD, HANG, HELLO, Harness
 from local_ssh import LocalSsh
+
 from wsklab.channel.ssh import SshChannel
 from wsklab.deadline import Deadline
 from wsklab.errors import ChannelLost, ChannelProtocolError, UsageError

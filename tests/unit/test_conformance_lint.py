@@ -31,7 +31,7 @@ def functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
 def rules_of(function: ast.FunctionDef) -> list[str]:
     """The rules that a case's mark names."""
     return [
-        argument.value
+        str(argument.value)
         for decorator in function.decorator_list
         if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.rule"
         for argument in decorator.args

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from channel_contract import CONTRACT, ECHO, FAIL, FLOOD, FLOOD_BYTES, HANG, HELLO, Harness
+
 from wsklab.channel.fake import Ended, FakeChannel, Hangs
 
 

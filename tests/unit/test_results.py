@@ -49,7 +49,7 @@ def case(
     )
 
 
-def document(cases: list[CaseResult], catalogue: Catalogue, **more: bool) -> RunDocument:
+def document(cases: list[CaseResult], catalogue: Catalogue, *, allow_unimplemented: bool = False) -> RunDocument:
     """The document of these cases."""
     return document_of(
         run_id="r1",
@@ -61,7 +61,7 @@ def document(cases: list[CaseResult], catalogue: Catalogue, **more: bool) -> Run
         guests=(),
         catalogue=catalogue,
         selected=catalogue.core,
-        **more,
+        allow_unimplemented=allow_unimplemented,
     )
 
 

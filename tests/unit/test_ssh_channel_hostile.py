@@ -14,6 +14,7 @@ from pathlib import Path
 import paramiko
 import pytest
 from local_ssh import make_key
+
 from wsklab.channel import ssh
 from wsklab.channel.ssh import ERROR_MAP, SshChannel
 from wsklab.deadline import Deadline
