@@ -1,0 +1,257 @@
+/*
+ * client.c: one open handle.
+ */
+#include "client.h"
+
+#include "keeper.h"
+#include "operation.h"
+#include "socket.h"
+#include "wait.h"
+
+static KSPIN_LOCK g_Lock; /* guards the list, and FsContext of our file objects */
+static LIST_ENTRY g_Clients;
+static ULONG g_Count;
+static ULONG g_LastId;
+static BOOLEAN g_Refuse;
+
+VOID ClientsInitialize(VOID) {
+    KeInitializeSpinLock(&g_Lock);
+    InitializeListHead(&g_Clients);
+    g_Count = 0;
+    g_Refuse = FALSE;
+}
+
+VOID ClientsRefuse(VOID) {
+    KIRQL irql;
+    KeAcquireSpinLock(&g_Lock, &irql);
+    g_Refuse = TRUE;
+    KeReleaseSpinLock(&g_Lock, irql);
+}
+
+static VOID ClientFree(CLIENT *Client) {
+    RingUninitialize(&Client->Ring);
+    MemoryFree(Client);
+}
+
+_Use_decl_annotations_ NTSTATUS ClientCreate(PFILE_OBJECT File) {
+    CLIENT *client = MemoryAllocate(NULL, sizeof(CLIENT));
+    NTSTATUS status = STATUS_SUCCESS;
+    KIRQL irql;
+
+    if (client == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    client->References = 2; /* the list and the file object */
+    client->File = File;
+    client->HandleOpen = TRUE;
+    client->ProcessId = (ULONG64)(ULONG_PTR)PsGetCurrentProcessId();
+    KeInitializeSpinLock(&client->Lock);
+    for (ULONG i = 0; i < OPERATION_BUCKETS; i++) {
+        InitializeListHead(&client->Operations[i]);
+    }
+    InitializeListHead(&client->Watched);
+    InitializeListHead(&client->Sockets);
+    InitializeListHead(&client->Waits);
+    status = RingInitialize(&client->Ring, &client->Ledger);
+    if (!NT_SUCCESS(status)) {
+        ClientFree(client);
+        return status;
+    }
+    KeAcquireSpinLock(&g_Lock, &irql);
+    if (g_Refuse) {
+        status = STATUS_DELETE_PENDING;
+    } else if (g_Count >= WSKLAB_MAX_CLIENTS) {
+        status = STATUS_TOO_MANY_OPENED_FILES;
+    } else {
+        client->Id = ++g_LastId;
+        g_Count++;
+        InsertTailList(&g_Clients, &client->Link);
+        client->Attached = TRUE;
+        File->FsContext = client;
+    }
+    KeReleaseSpinLock(&g_Lock, irql);
+    if (!NT_SUCCESS(status)) {
+        ClientFree(client);
+    }
+    return status;
+}
+
+_Use_decl_annotations_ CLIENT *ClientFromFile(PFILE_OBJECT File) {
+    CLIENT *client = NULL;
+    KIRQL irql;
+
+    if (File == NULL) {
+        return NULL;
+    }
+    KeAcquireSpinLock(&g_Lock, &irql);
+    client = File->FsContext;
+    if (client != NULL) {
+        ClientReference(client);
+    }
+    KeReleaseSpinLock(&g_Lock, irql);
+    return client;
+}
+
+_Use_decl_annotations_ CLIENT *ClientNext(ULONG AfterId) {
+    CLIENT *found = NULL;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&g_Lock, &irql);
+    /* Numbers grow, and clients are appended: the list is in order. */
+    for (PLIST_ENTRY entry = g_Clients.Flink; entry != &g_Clients; entry = entry->Flink) {
+        CLIENT *client = CONTAINING_RECORD(entry, CLIENT, Link);
+        if (client->Id > AfterId) {
+            found = client;
+            ClientReference(found);
+            break;
+        }
+    }
+    KeReleaseSpinLock(&g_Lock, irql);
+    return found;
+}
+
+_Use_decl_annotations_ VOID ClientReference(CLIENT *Client) {
+    InterlockedIncrement(&Client->References);
+}
+
+_Use_decl_annotations_ VOID ClientDereference(CLIENT *Client) {
+    if (InterlockedDecrement(&Client->References) == 0) {
+        ClientFree(Client);
+    }
+}
+
+_Use_decl_annotations_ ULONG ClientCount(VOID) {
+    ULONG count;
+    KIRQL irql;
+    KeAcquireSpinLock(&g_Lock, &irql);
+    count = g_Count;
+    KeReleaseSpinLock(&g_Lock, irql);
+    return count;
+}
+
+_Use_decl_annotations_ VOID ClientBeginClose(CLIENT *Client) {
+    BOOLEAN first = FALSE;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    if (Client->State == CLIENT_OPEN) {
+        Client->State = CLIENT_CLOSING;
+        first = TRUE;
+    }
+    KeReleaseSpinLock(&Client->Lock, irql);
+    if (first) {
+        WSKLAB_EVENT event = {.kind = WSKLAB_EVENT_CLIENT_CLOSING};
+        RingRecord(&Client->Ring, event);
+    }
+    KeeperWake();
+}
+
+_Use_decl_annotations_ VOID ClientHandleClosed(CLIENT *Client) {
+    KIRQL irql;
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    Client->HandleOpen = FALSE;
+    KeReleaseSpinLock(&Client->Lock, irql);
+    WaitsCancelAll(Client);
+    ClientBeginClose(Client);
+}
+
+_Use_decl_annotations_ VOID ClientDetachFile(PFILE_OBJECT File) {
+    CLIENT *client;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&g_Lock, &irql);
+    client = File->FsContext;
+    File->FsContext = NULL;
+    if (client != NULL) {
+        client->Attached = FALSE;
+    }
+    KeReleaseSpinLock(&g_Lock, irql);
+    if (client != NULL) {
+        ClientHandleClosed(client);
+        ClientDereference(client);
+    }
+}
+
+_Use_decl_annotations_ VOID ClientsDetachAll(VOID) {
+    ULONG id = 0;
+    CLIENT *client;
+
+    while ((client = ClientNext(id)) != NULL) {
+        BOOLEAN attached;
+        KIRQL irql;
+
+        id = client->Id;
+        KeAcquireSpinLock(&g_Lock, &irql);
+        attached = client->Attached;
+        if (attached) {
+            client->Attached = FALSE;
+            client->File->FsContext = NULL;
+        }
+        KeReleaseSpinLock(&g_Lock, irql);
+        if (attached) {
+            LogLine("unloading with client %lu (process %llu) still open\n", client->Id, client->ProcessId);
+            ClientHandleClosed(client);
+            ClientDereference(client);
+        }
+        ClientDereference(client);
+    }
+}
+
+_Use_decl_annotations_ VOID ClientForget(CLIENT *Client) {
+    KIRQL irql;
+    KeAcquireSpinLock(&g_Lock, &irql);
+    RemoveEntryList(&Client->Link);
+    g_Count--;
+    KeReleaseSpinLock(&g_Lock, irql);
+    ClientDereference(Client);
+}
+
+_Use_decl_annotations_ NTSTATUS ClientBeginOperation(CLIENT *Client, BOOLEAN Internal) {
+    NTSTATUS status = STATUS_SUCCESS;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    if (!Internal && (Client->State != CLIENT_OPEN || !Client->HandleOpen)) {
+        status = STATUS_FILE_CLOSED;
+    } else {
+        Client->Active++;
+        if (!Internal) {
+            ObReferenceObject(Client->File);
+        }
+    }
+    KeReleaseSpinLock(&Client->Lock, irql);
+    return status;
+}
+
+_Use_decl_annotations_ VOID ClientEndOperation(CLIENT *Client, BOOLEAN Internal) {
+    BOOLEAN idle;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    idle = --Client->Active == 0;
+    KeReleaseSpinLock(&Client->Lock, irql);
+    if (!Internal) {
+        InterlockedIncrement(&Client->FileReferencesToDrop);
+    }
+    if (idle) {
+        WaitsDrained(Client);
+    }
+    KeeperWake();
+}
+
+_Use_decl_annotations_ ULONG ClientSocketByContext(CLIENT *Client, ULONG64 Context, ULONG64 *Shown) {
+    ULONG number = 0;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    for (PLIST_ENTRY entry = Client->Sockets.Flink; entry != &Client->Sockets; entry = entry->Flink) {
+        SOCKET *socket = CONTAINING_RECORD(entry, SOCKET, Link);
+        if (socket->Context == Context) {
+            number = socket->Number;
+            *Shown = socket->ContextIsOurs ? 0 : Context;
+            break;
+        }
+    }
+    KeReleaseSpinLock(&Client->Lock, irql);
+    return number;
+}

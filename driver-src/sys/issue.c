@@ -1,0 +1,494 @@
+/*
+ * issue.c: an operation's way to WSK and back.
+ */
+#include "issue.h"
+
+#include "call.h"
+#include "completion.h"
+#include "device.h"
+#include "keeper.h"
+#include "threads.h"
+#include "wait.h"
+
+static VOID Start(OPERATION *Operation);
+
+static VOID RecordEvent(OPERATION *Operation, ULONG Kind, NTSTATUS Status, ULONG64 Value) {
+    WSKLAB_EVENT event = {.kind = Kind,
+                          .op_id = Operation->Submit.op_id,
+                          .socket = Operation->Submit.socket,
+                          .function = (UCHAR)Operation->Submit.function,
+                          .status = Status,
+                          .value = Value};
+    RingRecord(&Operation->Client->Ring, event);
+}
+
+/* The placeholder of a socket that will not be made. */
+static VOID DropNewSocket(OPERATION *Operation) {
+    if (Operation->NewSocket != NULL && OperationSettle(Operation)) {
+        SocketRemove(Operation->NewSocket);
+    }
+}
+
+_Use_decl_annotations_ VOID OperationAbandon(OPERATION *Operation, NTSTATUS Why) {
+    CLIENT *client = Operation->Client;
+    BOOLEAN launched = FALSE;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&client->Lock, &irql);
+    if (Operation->Record.state != WSKLAB_STATE_NEW) {
+        KeReleaseSpinLock(&client->Lock, irql);
+        return;
+    }
+    Operation->Record.state = WSKLAB_STATE_NOT_STARTED;
+    Operation->Record.driver_status = Why;
+    launched = Operation->Launched;
+    OperationUnwatch(Operation);
+    KeReleaseSpinLock(&client->Lock, irql);
+
+    DropNewSocket(Operation);
+    LedgerAdd(&client->Ledger, LEDGER_COUNT(not_started), 1);
+    RecordEvent(Operation, WSKLAB_EVENT_NOT_STARTED, Why, 0);
+    OperationContinue(client, Operation->Submit.then_op, FALSE);
+    if (launched) {
+        ClientEndOperation(client, Operation->Internal);
+    }
+    WaitsForOperation(Operation);
+}
+
+/* The IRP of an operation that kept it, for this one. */
+static NTSTATUS TakeIrp(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+    OPERATION *from = OperationFind(client, Operation->Submit.reuse_op);
+    NTSTATUS status = STATUS_INVALID_DEVICE_STATE;
+    KIRQL irql;
+
+    if (from == NULL) {
+        return STATUS_NOT_FOUND;
+    }
+    KeAcquireSpinLock(&client->Lock, &irql);
+    if (from->IrpIdle && from->Irp != NULL && from->Irp->StackCount >= (CCHAR)Operation->Submit.stack_count) {
+        Operation->Irp = from->Irp;
+        Operation->IrpMemory = from->IrpMemory;
+        Operation->IrpBytes = from->IrpBytes;
+        from->Irp = NULL;
+        from->IrpMemory = NULL;
+        from->IrpIdle = FALSE;
+        status = STATUS_SUCCESS;
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+    OperationDereference(from);
+    if (NT_SUCCESS(status)) {
+        /* Clears the completion routine, which is set again before the call (appendix B, trap 6). */
+        IoReuseIrp(Operation->Irp, STATUS_UNSUCCESSFUL);
+    }
+    return status;
+}
+
+static VOID LeaveProvider(OPERATION *Operation) {
+    if (Operation->UsesProvider) {
+        Operation->UsesProvider = FALSE;
+        RegistrationEndUse(Operation->Client);
+    }
+}
+
+static NTSTATUS EnterSocket(OPERATION *Operation) {
+    NTSTATUS status;
+
+    if (Operation->Submit.function == WSKLAB_FN_CLOSE) {
+        return SocketBeginClose(Operation->Client, Operation->Submit.socket, Operation, &Operation->Socket);
+    }
+    status = SocketEnter(Operation->Client, Operation->Submit.socket, &Operation->Socket);
+    if (NT_SUCCESS(status)) {
+        status = CallIsPossible(Operation);
+        if (!NT_SUCCESS(status)) {
+            SocketLeave(Operation->Socket);
+        }
+    }
+    return status;
+}
+
+/* Everything that can refuse the call. STATUS_PENDING: a close that waits for running calls. */
+static NTSTATUS Acquire(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+    NTSTATUS status = STATUS_SUCCESS;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&client->Lock, &irql);
+    if (Operation->Abandon) {
+        status = STATUS_CANCELLED;
+    } else if (client->State != CLIENT_OPEN && !Operation->Internal) {
+        status = STATUS_FILE_CLOSED;
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+    if (NT_SUCCESS(status) && Operation->Submit.irp_source == WSKLAB_IRP_REUSED) {
+        status = TakeIrp(Operation);
+    }
+    if (NT_SUCCESS(status) && CallUsesProvider(Operation->Submit.function)) {
+        status = RegistrationBeginUse(client, &Operation->Npi);
+        Operation->UsesProvider = NT_SUCCESS(status);
+    }
+    if (NT_SUCCESS(status)) {
+        status = Operation->Submit.socket != 0 ? EnterSocket(Operation) : CallPrepare(Operation);
+    }
+    if (!NT_SUCCESS(status)) {
+        LeaveProvider(Operation);
+    }
+    return status;
+}
+
+static VOID Final(OPERATION *Operation) {
+    if (Operation->Socket != NULL) {
+        SocketCountOutstanding(Operation->Socket, -1);
+    }
+    LedgerAddTwo(&Operation->Client->Ledger, LEDGER_COUNT(outstanding), -1, LEDGER_COUNT(completed), 1);
+    ClientEndOperation(Operation->Client, Operation->Internal);
+    WaitsForOperation(Operation);
+}
+
+static VOID Returned(OPERATION *Operation, NTSTATUS Status) {
+    CLIENT *client = Operation->Client;
+    BOOLEAN final = FALSE;
+    BOOLEAN watch = FALSE;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&client->Lock, &irql);
+    Operation->Returned = TRUE;
+    Operation->Record.flags |= WSKLAB_RECORD_RETURNED;
+    Operation->Record.returned_status = Status;
+    if (!Operation->ExpectCompletion || Operation->Completed) {
+        Operation->Record.state = WSKLAB_STATE_COMPLETED;
+        final = TRUE;
+    } else {
+        Operation->Record.state = WSKLAB_STATE_OUTSTANDING;
+        if (!NT_SUCCESS(Status)) {
+            /* A failing return also completes the IRP; some providers do not. Give it the grace time. */
+            OperationWatch(Operation, PlatformNow() + WSKLAB_GRACE_MS * NANOSECONDS_PER_MS);
+            watch = TRUE;
+        }
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+    if (final) {
+        Final(Operation);
+    }
+    if (watch) {
+        KeeperWake();
+    }
+}
+
+/* The call itself. Nothing that the completion routine may free is touched after it, except our own object. */
+static VOID Issue(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+    BOOLEAN isClose = Operation->Submit.function == WSKLAB_FN_CLOSE;
+    BOOLEAN raised = Operation->Submit.call_context == WSKLAB_CONTEXT_RAISED;
+    KIRQL previous = 0;
+    KIRQL irql;
+    NTSTATUS status;
+
+    Operation->ExpectCompletion =
+        OperationUsesIrp(Operation->Submit.function) && !(Operation->Submit.switches & WSKLAB_SWITCH_NULL_IRP);
+    if (Operation->ExpectCompletion) {
+        OperationReference(Operation); /* the provider's, dropped by the completion routine */
+    }
+    KeAcquireSpinLock(&client->Lock, &irql);
+    Operation->Record.state = WSKLAB_STATE_CALLING;
+    if (Operation->Socket != NULL) {
+        Operation->Record.category = (UCHAR)Operation->Socket->Category;
+        Operation->Socket->Outstanding++;
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+    LedgerAddTwo(&client->Ledger, LEDGER_COUNT(issued), 1, LEDGER_COUNT(outstanding), 1);
+
+    if (raised) {
+        KeRaiseIrql(DISPATCH_LEVEL, &previous);
+    }
+    Operation->Record.call_irql = KeGetCurrentIrql();
+    Operation->Record.call_thread = PlatformThread();
+    Operation->Record.enter_sequence = PlatformNextSequence();
+    Operation->Record.enter_ns = PlatformNow();
+    status = CallWsk(Operation);
+    Operation->Record.return_ns = PlatformNow();
+    Operation->Record.return_sequence = PlatformNextSequence();
+    if (raised) {
+        KeLowerIrql(previous);
+    }
+    RecordEvent(Operation, WSKLAB_EVENT_CALL_RETURN, status, Operation->Record.enter_sequence);
+    LeaveProvider(Operation);
+    if (Operation->Socket != NULL && !isClose) {
+        SocketLeave(Operation->Socket);
+    }
+    Returned(Operation, status);
+}
+
+/* Consumes the launch's reference. */
+static VOID ArmAndIssue(OPERATION *Operation) {
+    NTSTATUS status = CompletionArm(Operation);
+
+    if (NT_SUCCESS(status)) {
+        Issue(Operation);
+    } else {
+        LeaveProvider(Operation);
+        if (Operation->Socket != NULL) {
+            if (Operation->Submit.function == WSKLAB_FN_CLOSE) {
+                SocketReopen(Operation->Socket);
+            } else {
+                SocketLeave(Operation->Socket);
+            }
+        }
+        OperationAbandon(Operation, status);
+    }
+    OperationDereference(Operation);
+}
+
+static VOID Start(OPERATION *Operation) {
+    NTSTATUS status = Acquire(Operation);
+
+    if (status == STATUS_PENDING) {
+        return; /* OperationStartClose goes on, with our reference */
+    }
+    if (!NT_SUCCESS(status)) {
+        OperationAbandon(Operation, status);
+        OperationDereference(Operation);
+        return;
+    }
+    ArmAndIssue(Operation);
+}
+
+_Use_decl_annotations_ VOID OperationStartClose(OPERATION *Operation) {
+    ArmAndIssue(Operation);
+}
+
+static VOID NTAPI StartInWorkItem(PDEVICE_OBJECT Device, PVOID Context) {
+    UNREFERENCED_PARAMETER(Device);
+    Start(Context);
+}
+
+static VOID StartInThread(PVOID Context) {
+    Start(Context);
+}
+
+static VOID AttachAndStart(PVOID Context) {
+    OPERATION *operation = Context;
+    NTSTATUS status = RegistrationAttachSlowly(operation->Client);
+    if (NT_SUCCESS(status)) {
+        Start(operation);
+    } else {
+        OperationAbandon(operation, status);
+        OperationDereference(operation);
+    }
+}
+
+static BOOLEAN Blocks(const WSKLAB_SUBMIT *Submit) {
+    return Submit->function == WSKLAB_FN_DEREGISTER || (Submit->function == WSKLAB_FN_CAPTURE && Submit->timeout_ms != WSK_NO_WAIT);
+}
+
+static VOID StartOnThread(OPERATION *Operation, THREAD_ROUTINE Routine) {
+    NTSTATUS status = ThreadStart(Routine, Operation);
+    if (!NT_SUCCESS(status)) {
+        OperationAbandon(Operation, status);
+        OperationDereference(Operation);
+    }
+}
+
+/* Mark as launched and take the launch's reference. */
+static NTSTATUS BeginLaunch(OPERATION *Operation) {
+    NTSTATUS status = ClientBeginOperation(Operation->Client, Operation->Internal);
+    KIRQL irql;
+
+    if (NT_SUCCESS(status)) {
+        KeAcquireSpinLock(&Operation->Client->Lock, &irql);
+        Operation->Launched = TRUE;
+        KeReleaseSpinLock(&Operation->Client->Lock, irql);
+        OperationReference(Operation);
+    }
+    return status;
+}
+
+_Use_decl_annotations_ NTSTATUS OperationLaunch(OPERATION *Operation) {
+    const WSKLAB_SUBMIT *submit = &Operation->Submit;
+    NTSTATUS status;
+    KIRQL irql;
+
+    if (submit->switches & WSKLAB_SWITCH_HELD) {
+        return STATUS_SUCCESS;
+    }
+    status = BeginLaunch(Operation);
+    if (!NT_SUCCESS(status)) {
+        OperationAbandon(Operation, status);
+        return status;
+    }
+    if (CallUsesProvider(submit->function)) {
+        status = RegistrationAttach(Operation->Client);
+        if (status == STATUS_DEVICE_NOT_READY) {
+            StartOnThread(Operation, AttachAndStart);
+            return STATUS_SUCCESS;
+        }
+        if (!NT_SUCCESS(status)) {
+            OperationAbandon(Operation, status);
+            OperationDereference(Operation);
+            return STATUS_SUCCESS;
+        }
+    }
+    if (submit->delay_ms != 0) {
+        KeAcquireSpinLock(&Operation->Client->Lock, &irql);
+        OperationWatch(Operation, PlatformNow() + submit->delay_ms * NANOSECONDS_PER_MS);
+        KeReleaseSpinLock(&Operation->Client->Lock, irql);
+        KeeperWake();
+    } else if (Blocks(submit)) {
+        StartOnThread(Operation, StartInThread);
+    } else if (submit->call_context == WSKLAB_CONTEXT_WORKER) {
+        IoQueueWorkItem(Operation->WorkItem, StartInWorkItem, DelayedWorkQueue, Operation);
+    } else {
+        Start(Operation);
+    }
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_ VOID OperationDelayOver(OPERATION *Operation) {
+    if (Blocks(&Operation->Submit)) {
+        StartOnThread(Operation, StartInThread);
+    } else {
+        /* Never on the keeper itself: it must stay free, whatever WSK does. */
+        IoQueueWorkItem(Operation->WorkItem, StartInWorkItem, DelayedWorkQueue, Operation);
+    }
+}
+
+_Use_decl_annotations_ VOID OperationContinue(CLIENT *Client, ULONG OpId, BOOLEAN StartIt) {
+    OPERATION *operation = OpId != 0 ? OperationFind(Client, OpId) : NULL;
+    BOOLEAN held;
+    KIRQL irql;
+
+    if (operation == NULL) {
+        return;
+    }
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    /* Launched is set by whoever takes it: an operation is continued once. */
+    held = (operation->Submit.switches & WSKLAB_SWITCH_HELD) && operation->Record.state == WSKLAB_STATE_NEW && !operation->Launched;
+    KeReleaseSpinLock(&Client->Lock, irql);
+    if (held) {
+        NTSTATUS status = StartIt ? BeginLaunch(operation) : STATUS_CANCELLED;
+        if (NT_SUCCESS(status)) {
+            Start(operation);
+        } else {
+            OperationAbandon(operation, status);
+        }
+    }
+    OperationDereference(operation);
+}
+
+_Use_decl_annotations_ VOID OperationGraceOver(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+    BOOLEAN lost = FALSE;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&client->Lock, &irql);
+    if (Operation->Record.state == WSKLAB_STATE_OUTSTANDING && !Operation->Completed) {
+        Operation->Record.state = WSKLAB_STATE_LOST;
+        client->Lost++;
+        lost = TRUE;
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+    if (!lost) {
+        return;
+    }
+    LogLine("client %lu: operation %lu (function %lu) returned a failure and was never completed; its IRP is kept\n", client->Id,
+            Operation->Submit.op_id, Operation->Submit.function);
+    if (Operation->Socket != NULL) {
+        SocketCountOutstanding(Operation->Socket, -1);
+        if (Operation->Submit.function == WSKLAB_FN_CLOSE && OperationSettle(Operation)) {
+            SocketRemove(Operation->Socket); /* closed or not: nobody can tell, and nobody may touch it again */
+        }
+    }
+    DropNewSocket(Operation);
+    LedgerAddTwo(&client->Ledger, LEDGER_COUNT(outstanding), -1, LEDGER_COUNT(lost), 1);
+    RecordEvent(Operation, WSKLAB_EVENT_LOST, STATUS_SUCCESS, 0);
+    OperationContinue(client, Operation->Submit.then_op, FALSE);
+    ClientEndOperation(client, Operation->Internal);
+    WaitsForOperation(Operation);
+}
+
+_Use_decl_annotations_ VOID OperationCompleted(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+    BOOLEAN final = FALSE;
+    BOOLEAN late = FALSE;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&client->Lock, &irql);
+    Operation->Completed = TRUE;
+    if (Operation->Record.state == WSKLAB_STATE_LOST) {
+        Operation->Record.state = WSKLAB_STATE_COMPLETED;
+        Operation->Record.flags |= WSKLAB_RECORD_LATE;
+        client->Lost--;
+        late = TRUE;
+    } else if (Operation->Returned) {
+        Operation->Record.state = WSKLAB_STATE_COMPLETED;
+        OperationUnwatch(Operation);
+        final = TRUE;
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+    if (late) {
+        LedgerAddTwo(&client->Ledger, LEDGER_COUNT(lost), -1, LEDGER_COUNT(completed), 1);
+        LedgerAdd(&client->Ledger, LEDGER_COUNT(late), 1);
+    }
+    if (final) {
+        Final(Operation);
+    }
+}
+
+static ULONG CancelUnstarted(OPERATION *Operation, KIRQL Irql) {
+    BOOLEAN waitsForKeeper = Operation->Watched;
+    BOOLEAN launched = Operation->Launched;
+
+    Operation->Abandon = TRUE;
+    KeReleaseSpinLock(&Operation->Client->Lock, Irql);
+    if (!launched) {
+        OperationAbandon(Operation, STATUS_CANCELLED);
+    } else if (waitsForKeeper) {
+        /* The delay is cut short; Start sees the mark and gives up. */
+        KeeperWake();
+    }
+    return WSKLAB_CANCEL_ABANDONED;
+}
+
+_Use_decl_annotations_ ULONG OperationCancel(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+    ULONG outcome = WSKLAB_CANCEL_TOO_LATE;
+    BOOLEAN dispose = FALSE;
+    PIRP irp = NULL;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&client->Lock, &irql);
+    Operation->Record.flags |= WSKLAB_RECORD_CANCEL_REQUESTED;
+    /* A close that waits for running calls has its socket already; it cannot be taken back. */
+    if (Operation->Record.state == WSKLAB_STATE_NEW && Operation->Socket == NULL) {
+        if (Operation->Watched) {
+            Operation->DueNs = 0;
+        }
+        Operation->Record.cancel_outcome = WSKLAB_CANCEL_ABANDONED;
+        return CancelUnstarted(Operation, irql);
+    }
+    if ((Operation->Record.state == WSKLAB_STATE_OUTSTANDING || Operation->Record.state == WSKLAB_STATE_CALLING) &&
+        Operation->Irp != NULL && !Operation->IrpGone && Operation->ExpectCompletion) {
+        /* While we are counted, the completion routine leaves the IRP to us. */
+        irp = Operation->Irp;
+        Operation->Cancellers++;
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+
+    if (irp != NULL) {
+        outcome = IoCancelIrp(irp) ? WSKLAB_CANCEL_CALLED : WSKLAB_CANCEL_MARKED;
+        KeAcquireSpinLock(&client->Lock, &irql);
+        dispose = --Operation->Cancellers == 0 && Operation->DisposeLater;
+        if (dispose) {
+            Operation->DisposeLater = FALSE;
+        }
+        KeReleaseSpinLock(&client->Lock, irql);
+        if (dispose) {
+            CompletionDisposeIrp(Operation);
+        }
+    }
+    KeAcquireSpinLock(&client->Lock, &irql);
+    Operation->Record.cancel_outcome = outcome;
+    KeReleaseSpinLock(&client->Lock, irql);
+    RecordEvent(Operation, WSKLAB_EVENT_CANCEL, STATUS_SUCCESS, outcome);
+    return outcome;
+}

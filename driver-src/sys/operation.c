@@ -1,0 +1,294 @@
+/*
+ * operation.c: an operation as an object: made, found, counted, freed.
+ */
+#include "operation.h"
+
+#include "completion.h"
+#include "device.h"
+
+BOOLEAN OperationCreates(ULONG Function) {
+    return Function == WSKLAB_FN_SAMPLE_LISTEN || Function == WSKLAB_FN_SOCKET || Function == WSKLAB_FN_ACCEPT;
+}
+
+BOOLEAN OperationUsesIrp(ULONG Function) {
+    return Function >= WSKLAB_FN_SAMPLE_LISTEN && Function <= WSKLAB_FN_CLOSE;
+}
+
+static LIST_ENTRY *Bucket(CLIENT *Client, ULONG OpId) {
+    return &Client->Operations[OpId % OPERATION_BUCKETS];
+}
+
+static VOID SetAddress(ADDRESS_ARGUMENT *Argument, const WSKLAB_ADDRESS *Address, BOOLEAN IsOutput) {
+    if (IsOutput) {
+        RtlFillMemory(Argument->Bytes, sizeof(Argument->Bytes), ADDRESS_UNTOUCHED);
+    } else {
+        RtlZeroMemory(Argument->Bytes, sizeof(Argument->Bytes));
+        RtlCopyMemory(Argument->Bytes, Address->bytes, Address->length);
+    }
+}
+
+static NTSTATUS AllocateIrp(OPERATION *Operation) {
+    CCHAR stack = (CCHAR)Operation->Submit.stack_count;
+
+    if (Operation->Submit.irp_source == WSKLAB_IRP_CALLER_MEMORY) {
+        Operation->IrpBytes = IoSizeOfIrp(stack);
+        Operation->IrpMemory = MemoryAllocate(&Operation->Client->Ledger, Operation->IrpBytes);
+        if (Operation->IrpMemory == NULL) {
+            return STATUS_INSUFFICIENT_RESOURCES;
+        }
+        Operation->Irp = Operation->IrpMemory;
+        IoInitializeIrp(Operation->Irp, (USHORT)Operation->IrpBytes, stack);
+    } else {
+        Operation->Irp = IoAllocateIrp(stack, FALSE);
+        if (Operation->Irp == NULL) {
+            return STATUS_INSUFFICIENT_RESOURCES;
+        }
+    }
+    LedgerAdd(&Operation->Client->Ledger, LEDGER_COUNT(irps_allocated), 1);
+    return STATUS_SUCCESS;
+}
+
+/* Everything that the call will need. */
+static NTSTATUS Prepare(OPERATION *Operation, const UCHAR *Data) {
+    const WSKLAB_SUBMIT *submit = &Operation->Submit;
+    NTSTATUS status = STATUS_SUCCESS;
+
+    SetAddress(&Operation->Local, &submit->local, submit->function == WSKLAB_FN_ACCEPT);
+    SetAddress(&Operation->Remote, &submit->remote, submit->function == WSKLAB_FN_ACCEPT);
+    if (submit->call_context == WSKLAB_CONTEXT_WORKER || submit->delay_ms != 0) {
+        Operation->WorkItem = IoAllocateWorkItem(DeviceObject());
+        if (Operation->WorkItem == NULL) {
+            return STATUS_INSUFFICIENT_RESOURCES;
+        }
+    }
+    /* The published sample allocates its own IRP, as the page shows. */
+    if (OperationUsesIrp(submit->function) && submit->function != WSKLAB_FN_SAMPLE_LISTEN &&
+        submit->irp_source != WSKLAB_IRP_REUSED && !(submit->switches & WSKLAB_SWITCH_NULL_IRP)) {
+        status = AllocateIrp(Operation);
+    }
+    if (NT_SUCCESS(status)) {
+        status = BufferInitialize(&Operation->Buffer, submit, Data, &Operation->Client->Ledger);
+    }
+    if (NT_SUCCESS(status) && OperationCreates(submit->function)) {
+        status = SocketReserve(Operation->Client, submit->new_socket, &Operation->NewSocket);
+    }
+    return status;
+}
+
+static VOID DescribeNewSocket(OPERATION *Operation) {
+    SOCKET *socket = Operation->NewSocket;
+    const WSKLAB_SUBMIT *submit = &Operation->Submit;
+
+    socket->Context = submit->socket_context;
+    if (submit->function == WSKLAB_FN_ACCEPT) {
+        socket->Category = WSKLAB_CATEGORY_CONNECTION; /* nc-wsk-pfn_wsk_accept; family and so on come from the listener */
+        return;
+    }
+    socket->Family = submit->family;
+    socket->Type = submit->type;
+    socket->Protocol = submit->protocol;
+    switch (submit->flags) {
+    case WSKLAB_CATEGORY_LISTEN:
+    case WSKLAB_CATEGORY_CONNECTION:
+    case WSKLAB_CATEGORY_DATAGRAM:
+    case WSKLAB_CATEGORY_STREAM:
+        socket->Category = submit->flags;
+        break;
+    default:
+        /* Combinations and undefined bits are undefined (WSK-CAT-006): only the basic part of the table is used. */
+        socket->Category = WSKLAB_CATEGORY_BASIC;
+        break;
+    }
+}
+
+static NTSTATUS Insert(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+    LIST_ENTRY *bucket = Bucket(client, Operation->Submit.op_id);
+    NTSTATUS status = STATUS_SUCCESS;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&client->Lock, &irql);
+    if (!Operation->Internal) {
+        for (PLIST_ENTRY entry = bucket->Flink; entry != bucket; entry = entry->Flink) {
+            if (CONTAINING_RECORD(entry, OPERATION, Link)->Submit.op_id == Operation->Submit.op_id) {
+                status = STATUS_OBJECT_NAME_COLLISION;
+            }
+        }
+        if (client->OperationCount >= (LONG)WSKLAB_MAX_OPERATIONS) {
+            status = STATUS_QUOTA_EXCEEDED;
+        }
+        if (client->State != CLIENT_OPEN) {
+            status = STATUS_FILE_CLOSED;
+        }
+        if (NT_SUCCESS(status)) {
+            Operation->InTable = TRUE;
+            client->OperationCount++;
+            InsertTailList(bucket, &Operation->Link);
+            OperationReference(Operation);
+        }
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+    if (NT_SUCCESS(status) && !Operation->Internal) {
+        LedgerAdd(&client->Ledger, LEDGER_COUNT(operations_held), 1);
+    }
+    return status;
+}
+
+_Use_decl_annotations_ NTSTATUS OperationCreate(CLIENT *Client, const WSKLAB_SUBMIT *Submit, const UCHAR *Data, BOOLEAN Internal,
+                                                OPERATION **Out) {
+    OPERATION *operation = MemoryAllocate(&Client->Ledger, sizeof(OPERATION));
+    WSKLAB_RECORD *record;
+    NTSTATUS status;
+
+    if (operation == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    operation->References = 1;
+    operation->Client = Client;
+    ClientReference(Client);
+    operation->Internal = Internal;
+    operation->Submit = *Submit;
+    operation->Cookie = (COOKIE){.Magic = COOKIE_MAGIC, .Operation = operation, .Value = Submit->completion_cookie};
+    record = &operation->Record;
+    record->size = sizeof(*record);
+    record->op_id = Submit->op_id;
+    record->function = Submit->function;
+    record->socket = Submit->socket;
+    record->new_socket = Submit->new_socket;
+    record->irp_source = Submit->irp_source;
+    record->call_context = Submit->call_context;
+    record->stack_count = Submit->stack_count;
+    record->invoke_flags = Submit->invoke_flags;
+    record->socket_context = Submit->socket_context;
+    record->submit_ns = PlatformNow();
+    status = Prepare(operation, Data);
+    if (NT_SUCCESS(status)) {
+        if (operation->NewSocket != NULL) {
+            DescribeNewSocket(operation);
+        }
+        status = Insert(operation);
+    }
+    if (!NT_SUCCESS(status)) {
+        OperationDereference(operation);
+        return status;
+    }
+    *Out = operation;
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_ VOID OperationReference(OPERATION *Operation) {
+    InterlockedIncrement(&Operation->References);
+}
+
+_Use_decl_annotations_ VOID OperationDereference(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+
+    if (InterlockedDecrement(&Operation->References) != 0) {
+        return;
+    }
+    /* Nobody knows it any more: it never reached WSK, or its completion was seen. */
+    if (Operation->NewSocket != NULL) {
+        if (OperationSettle(Operation)) {
+            SocketRemove(Operation->NewSocket);
+        }
+        SocketDereference(Operation->NewSocket);
+    }
+    if (Operation->Socket != NULL) {
+        SocketDereference(Operation->Socket);
+    }
+    CompletionFreeIrp(Operation);
+    BufferUninitialize(&Operation->Buffer);
+    if (Operation->WorkItem != NULL) {
+        IoFreeWorkItem(Operation->WorkItem);
+    }
+    MemoryFree(Operation);
+    ClientDereference(client);
+}
+
+BOOLEAN OperationSettle(OPERATION *Operation) {
+    return InterlockedExchange(&Operation->Settled, 1) == 0;
+}
+
+_Use_decl_annotations_ OPERATION *OperationFind(CLIENT *Client, ULONG OpId) {
+    LIST_ENTRY *bucket = Bucket(Client, OpId);
+    OPERATION *found = NULL;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    for (PLIST_ENTRY entry = bucket->Flink; entry != bucket; entry = entry->Flink) {
+        OPERATION *operation = CONTAINING_RECORD(entry, OPERATION, Link);
+        if (operation->Submit.op_id == OpId) {
+            OperationReference(operation);
+            found = operation;
+            break;
+        }
+    }
+    KeReleaseSpinLock(&Client->Lock, irql);
+    return found;
+}
+
+_Use_decl_annotations_ BOOLEAN OperationIsFinal(const OPERATION *Operation) {
+    return Operation->Record.state >= WSKLAB_STATE_COMPLETED;
+}
+
+_Requires_lock_held_(Operation->Client->Lock) static VOID TakeOut(OPERATION *Operation) {
+    Operation->InTable = FALSE;
+    RemoveEntryList(&Operation->Link);
+    Operation->Client->OperationCount--;
+    OperationUnwatch(Operation);
+}
+
+_Use_decl_annotations_ BOOLEAN OperationRelease(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+    BOOLEAN taken = FALSE;
+    BOOLEAN final;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&client->Lock, &irql);
+    final = OperationIsFinal(Operation);
+    if (final && Operation->InTable) {
+        TakeOut(Operation);
+        taken = TRUE;
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+    if (taken) {
+        LedgerAdd(&client->Ledger, LEDGER_COUNT(operations_held), -1);
+        OperationDereference(Operation);
+    }
+    return final;
+}
+
+_Use_decl_annotations_ BOOLEAN OperationReleaseAny(CLIENT *Client) {
+    OPERATION *operation = NULL;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    for (ULONG i = 0; i < OPERATION_BUCKETS && operation == NULL; i++) {
+        if (!IsListEmpty(&Client->Operations[i])) {
+            operation = CONTAINING_RECORD(Client->Operations[i].Flink, OPERATION, Link);
+            TakeOut(operation);
+        }
+    }
+    KeReleaseSpinLock(&Client->Lock, irql);
+    if (operation == NULL) {
+        return FALSE;
+    }
+    LedgerAdd(&Client->Ledger, LEDGER_COUNT(operations_held), -1);
+    OperationDereference(operation);
+    return TRUE;
+}
+
+_Use_decl_annotations_ VOID OperationWatch(OPERATION *Operation, ULONG64 DueNs) {
+    Operation->DueNs = DueNs;
+    if (!Operation->Watched) {
+        Operation->Watched = TRUE;
+        InsertTailList(&Operation->Client->Watched, &Operation->WatchLink);
+    }
+}
+
+_Use_decl_annotations_ VOID OperationUnwatch(OPERATION *Operation) {
+    if (Operation->Watched) {
+        Operation->Watched = FALSE;
+        RemoveEntryList(&Operation->WatchLink);
+    }
+}

@@ -1,0 +1,65 @@
+/*
+ * socket.h: a client's table of sockets. Numbers outside, WSK_SOCKET pointers inside.
+ *
+ * State and counts belong to the client's lock. `Running` keeps close from overlapping with a call on the same
+ * socket (appendix B, trap 14): a close that comes while a call runs is started by whoever leaves last.
+ */
+#ifndef WSKLAB_SOCKET_H
+#define WSKLAB_SOCKET_H
+
+#include "callbacks.h"
+#include "client.h"
+
+struct OPERATION;
+
+/* The published sample's per-socket structure: the page's own member, then ours. */
+typedef struct _WSK_APP_SOCKET_CONTEXT {
+    PWSK_SOCKET Socket;
+    struct OPERATION *Operation;
+} WSK_APP_SOCKET_CONTEXT, *PWSK_APP_SOCKET_CONTEXT;
+
+typedef struct SOCKET {
+    LIST_ENTRY Link;
+    CLIENT *Client;
+    volatile LONG References;
+    ULONG Number;
+    ULONG State; /* WSKLAB_SOCKET_* */
+    ULONG Category;
+    USHORT Family;
+    USHORT Type;
+    ULONG Protocol;
+    ULONG64 Context;
+    BOOLEAN ContextIsOurs; /* the sample's pointer: never shown */
+    PWSK_SOCKET Wsk;
+    const VOID *Dispatch; /* the provider's table as it was at creation */
+    LONG Running;
+    LONG Outstanding;
+    struct OPERATION *PendingClose;
+    CALLBACK_TABLES Tables;
+    WSK_APP_SOCKET_CONTEXT Sample;
+} SOCKET;
+
+/* A number for a socket that is about to be created; referenced for the caller. */
+_IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS SocketReserve(CLIENT *Client, ULONG Number, SOCKET **Out);
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketDereference(SOCKET *Socket);
+/* Creation succeeded; returns WSKLAB_RECORD_SOCKET_* facts. */
+_IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketPublish(SOCKET *Socket, PWSK_SOCKET Wsk);
+/* Creation failed, the socket was closed, or it is given up: the number is free again. Once only. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketRemove(SOCKET *Socket);
+
+/* An open socket by number, referenced, with one more call running on it. */
+_IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS SocketEnter(CLIENT *Client, ULONG Number, SOCKET **Out);
+/* The call has returned; a close that waited for it starts here. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketLeave(SOCKET *Socket);
+/* Mark as closing for this operation. STATUS_PENDING: calls are running, SocketLeave will start the operation. */
+_IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS SocketBeginClose(CLIENT *Client, ULONG Number,
+                                                                                   struct OPERATION *Operation, SOCKET **Out);
+/* A close failed: the socket is open again. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketReopen(SOCKET *Socket);
+/* Count an operation that WSK has (+1) or has given back (-1). */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketCountOutstanding(SOCKET *Socket, LONG Delta);
+/* The first open socket, for the teardown: its number, or 0; `Total` counts all that are in the table. */
+_IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketFirstOpen(CLIENT *Client, ULONG *Total);
+_IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketList(CLIENT *Client, WSKLAB_SOCKET_ENTRY *Out, ULONG Room, ULONG *Total);
+
+#endif

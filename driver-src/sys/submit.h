@@ -1,0 +1,13 @@
+/*
+ * submit.h: whether a request to call WSK makes sense. Nothing is allocated or changed here.
+ */
+#ifndef WSKLAB_SUBMIT_CHECK_H
+#define WSKLAB_SUBMIT_CHECK_H
+
+#include "platform.h"
+
+NTSTATUS SubmitCheckHeader(const WSKLAB_HEADER *Header, ULONG Size);
+/* Checks everything and fills in what a zero stands for (stack count, invoke flags). `InputBytes`: with the data. */
+NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes);
+
+#endif
