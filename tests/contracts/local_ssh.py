@@ -43,7 +43,8 @@ class _Session(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=self._server.execute, args=(channel, command.decode()), daemon=True).start()
+        # The answer to the request goes out when this returns; a short command must not close before it.
+        threading.Timer(0.02, self._server.execute, (channel, command.decode())).start()
         return True
 
 
