@@ -231,14 +231,14 @@ class Record:
     @property
     def completed(self) -> str:
         """IoStatus.Status in the completion routine by name, or "" without a completion."""
-        return abi.status_name(self.completion_status) if self.completion_count else ""
+        return abi.status_name(self.completion_status) if self.completion_ns else ""
 
     @property
     def succeeded(self) -> bool:
         """One completion with success; for functions without an IRP: a successful return."""
         if self.state is not State.COMPLETED:
             return False
-        status = self.completion_status if self.completion_count else self.returned_status
+        status = self.completion_status if self.completion_ns else self.returned_status
         return abi.is_success(status)
 
     @property
@@ -410,6 +410,8 @@ class EventBatch:
             raw["kind"] = _enum(EventKind, raw["kind"], "event.kind")
             raw["status"] &= 0xFFFFFFFF
             events.append(Event(**raw))
+        # Two processors may put theirs into the ring in the other order.
+        events.sort(key=lambda event: event.sequence)
         return cls(events=tuple(events), remaining=head["remaining"], dropped=head["dropped"])
 
 

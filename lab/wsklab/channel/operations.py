@@ -78,6 +78,8 @@ IPPROTO_UDP = 17
 
 #: How much sooner than our own deadline the driver's timer fires, in seconds: the answer has to travel.
 _TRAVEL_S = 0.5
+#: How much longer than a wait's deadline the channel may take for the answer, in seconds.
+_ANSWER_S = 10.0
 #: Data per round trip; in base64 it stays well below one line of the control channel.
 _CHUNK = 256 * 1024
 
@@ -269,19 +271,19 @@ class Operation:
         if shape is None:
             shape = MdlShape.CHAIN if self.chunks else MdlShape.SINGLE if has_buffer else MdlShape.NULL
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        data = values.pop("data")
+        del values["data"]
         values.update(
             header=abi.SUBMIT.header(),
             second_location=int(self.second_location),
             address_use=use,
             buffer_length=length,
             mdl_shape=shape,
-            fill=self.fill if self.fill is not None else Fill.DATA if data else Fill.NONE,
-            data_length=len(data),
+            fill=self.fill if self.fill is not None else Fill.DATA if self.data else Fill.NONE,
+            data_length=len(self.data),
             local=self.local.slot() if self.local else {},
             remote=self.remote.slot() if self.remote else {},
         )
-        return abi.SUBMIT.pack(values) + data
+        return abi.SUBMIT.pack(values) + self.data
 
     @property
     def expects(self) -> int:
@@ -396,7 +398,7 @@ class WskClient:
         submitted = self._device.submit_ioctl(Ioctl.SUBMIT, operation.encode(), 0, deadline)
         size = abi.RECORD.size + min(operation.expects, _CHUNK)
         waiting = self._device.submit_ioctl(
-            Ioctl.WAIT, self._wait_request(operation.op_id, deadline, release=release), size, deadline
+            Ioctl.WAIT, _wait_request(operation.op_id, _sooner_ms(deadline), release=release), size, deadline
         )
         try:
             _check(submitted.result(deadline), _describe(operation))
@@ -412,11 +414,10 @@ class WskClient:
     def wait(self, op_id: int, deadline: Deadline, *, release: bool = False, expects: int = 0) -> Record:
         """The record at the operation's end or at the deadline: `record.final` tells which."""
         size = abi.RECORD.size + min(expects, _CHUNK)
-        request = self._wait_request(op_id, deadline, release=release)
+        request = _wait_request(op_id, _bounded_ms(deadline.remaining_s), release=release)
         # The driver's timer is the deadline; the channel gets some seconds more, so that the answer still arrives.
-        answer = self._call(
-            Ioctl.WAIT, request, size, Deadline.after(deadline.remaining_s + 10, clock=deadline.clock), what="a wait"
-        )
+        patience = Deadline.after(deadline.remaining_s + _ANSWER_S, clock=deadline.clock)
+        answer = self._call(Ioctl.WAIT, request, size, patience, what=f"a wait for #{op_id}")
         return self._complete(Record.decode(answer), deadline, release=release)
 
     def fetch(self, op_id: int, deadline: Deadline | None = None, *, release: bool = False) -> Record:
@@ -452,13 +453,13 @@ class WskClient:
 
     def drain(self, deadline: Deadline) -> DrainResult:
         """Wait until none of this client's operations is outstanding, or until the deadline."""
-        request = abi.DRAIN.pack(header=abi.DRAIN.header(), timeout_ms=_milliseconds(deadline))
+        request = abi.DRAIN.pack(header=abi.DRAIN.header(), timeout_ms=_sooner_ms(deadline))
         answer = self._call(Ioctl.DRAIN, request, abi.DRAIN_RESULT.size, deadline, what="to drain")
         return DrainResult.decode(answer)
 
     def quiesce(self, deadline: Deadline) -> QuiesceResult:
         """Close everything of every client, this one included; who still keeps the driver busy is named."""
-        request = abi.QUIESCE.pack(header=abi.QUIESCE.header(), timeout_ms=_milliseconds(deadline))
+        request = abi.QUIESCE.pack(header=abi.QUIESCE.header(), timeout_ms=_sooner_ms(deadline))
         size = abi.QUIESCE_RESULT.size + abi.MAX_CLIENTS * abi.OWNER.size
         return QuiesceResult.decode(self._call(Ioctl.QUIESCE, request, size, deadline, what="to quiesce"))
 
@@ -528,14 +529,6 @@ class WskClient:
     def _call(self, code: Ioctl, request: bytes, size: int, deadline: Deadline, *, what: str) -> bytes:
         return _check(self._device.ioctl(code, request, size, deadline), what)
 
-    def _wait_request(self, op_id: int, deadline: Deadline, *, release: bool) -> bytes:
-        return abi.WAIT.pack(
-            header=abi.WAIT.header(),
-            op_id=op_id,
-            timeout_ms=_milliseconds(deadline),
-            flags=abi.RELEASE if release else 0,
-        )
-
     def _fetch(self, op_id: int, offset: int, deadline: Deadline, *, release: bool) -> Record:
         request = abi.FETCH.pack(
             header=abi.FETCH.header(),
@@ -560,9 +553,20 @@ class WskClient:
         return replace(record, data=b"".join(parts), data_offset=0)
 
 
-def _milliseconds(deadline: Deadline) -> int:
-    """The driver's timer: a little sooner than ours, within the driver's limit."""
-    return max(0, min(abi.MAX_TIMEOUT_MS, int((deadline.remaining_s - _TRAVEL_S) * 1000)))
+def _bounded_ms(seconds: float) -> int:
+    """The driver's timer, within the driver's limit."""
+    return max(0, min(abi.MAX_TIMEOUT_MS, int(seconds * 1000)))
+
+
+def _sooner_ms(deadline: Deadline) -> int:
+    """The driver's timer for a request that shares our deadline: a little sooner, so that the answer can travel."""
+    left = deadline.remaining_s
+    return _bounded_ms(left - min(_TRAVEL_S, left / 4))
+
+
+def _wait_request(op_id: int, timeout_ms: int, *, release: bool) -> bytes:
+    flags = abi.RELEASE if release else 0
+    return abi.WAIT.pack(header=abi.WAIT.header(), op_id=op_id, timeout_ms=timeout_ms, flags=flags)
 
 
 def _check(result: IoctlResult, what: str) -> bytes:
