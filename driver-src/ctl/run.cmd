@@ -46,7 +46,7 @@ call :note create
 sc start %SERVICE% >nul
 set CODE=%errorlevel%
 call :note start
-if not "%CODE%"=="0" echo The driver does not start: error %CODE% (577: signature, see README.txt).
+if not "%CODE%"=="0" echo The driver does not start: error %CODE%. README.txt explains 577, 1275 and 5.
 if not "%CODE%"=="0" goto remove
 
 wskctl.exe kit run --output run.json

@@ -218,8 +218,9 @@ def _project(folder: Path, body: str = "void WskctlEntry(void) {}") -> Path:
     )
     (source / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.20)\nproject(x C)\n"
-        "foreach(name wsklab.sys wskctl.exe)\n  add_executable(${name} main.c)\n"
-        '  set_target_properties(${name} PROPERTIES SUFFIX "")\n'
+        "foreach(file wsklab.sys wskctl.exe)\n"
+        "  get_filename_component(name ${file} NAME_WE)\n  add_executable(${name} main.c)\n"
+        '  set_target_properties(${name} PROPERTIES OUTPUT_NAME ${file} SUFFIX "")\n'
         "  target_link_options(${name} PRIVATE -nostdlib -nostartfiles -Wl,-e,WskctlEntry)\nendforeach()\n"
     )
     return source
