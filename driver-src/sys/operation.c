@@ -84,6 +84,13 @@ static VOID DescribeNewSocket(OPERATION *Operation) {
         socket->Category = WSKLAB_CATEGORY_CONNECTION; /* nc-wsk-pfn_wsk_accept; family and so on come from the listener */
         return;
     }
+    if (submit->function == WSKLAB_FN_SAMPLE_LISTEN) {
+        socket->Category = WSKLAB_CATEGORY_LISTEN; /* the page's own arguments */
+        socket->Family = AF_INET;
+        socket->Type = SOCK_STREAM;
+        socket->Protocol = IPPROTO_TCP;
+        return;
+    }
     socket->Family = submit->family;
     socket->Type = submit->type;
     socket->Protocol = submit->protocol;
