@@ -15,21 +15,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from raw_machine import RawMachine
 
-from wsklab import network, qemu_img
+from wsklab import qemu_img
 from wsklab.channel.ssh import SshChannel
-from wsklab.console import ConsoleLog
-from wsklab.deadline import Deadline, NotYet, wait_until
-from wsklab.errors import LabError
+from wsklab.deadline import Deadline
 from wsklab.home import Home
 from wsklab.image.store import Image, ImageStore
-from wsklab.network import Via
-from wsklab.process import Child, run, spawn
+from wsklab.process import run
 from wsklab.profile import GuestProfile, load_profiles
 from wsklab.resources import images_root
 
 _NAMES = ("wine-bookworm", "wine-trixie")
-_PORT = 2222
 
 # Loads, prints, unloads; with CRASH it dies in DriverEntry at a known address.
 _DRIVER = """
@@ -46,59 +43,6 @@ NTSTATUS DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING path)
     return STATUS_SUCCESS;
 }
 """
-
-
-class Machine:
-    """One booted guest."""
-
-    def __init__(self, profile: GuestProfile, image: Image, key: Path, place: Path, *, cmdline: str = "") -> None:
-        self.image = image
-        self.console = ConsoleLog(place / "console.log")
-        self.agent = place / "agent.sock"
-        self._key = key
-        overlay = place / "overlay.qcow2"
-        qemu_img.create_overlay(image.disk, overlay, Deadline.after(30))
-        words = [
-            "qemu-system-x86_64 -nodefaults -display none -machine q35 -accel tcg,thread=multi",
-            f"-cpu {profile.cpu_model} -smp {profile.vcpus} -m {profile.memory_mib}",
-            f"-kernel {image.kernel} -initrd {image.initrd} -append '{image.cmdline} {cmdline}'",
-            f"-drive file={overlay},if=none,id=d,format=qcow2,cache=unsafe -device virtio-blk-pci,drive=d",
-            f"-netdev user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{_PORT}-10.0.2.15:22 -device virtio-net-pci,netdev=n",
-            "-device virtio-rng-pci -device virtio-serial-pci",
-            f"-chardev socket,path={self.agent},server=on,wait=off,id=a",
-            "-device virtserialport,chardev=a,name=org.qemu.guest_agent.0",
-            f"-serial file:{place / 'console.log'} -monitor none",
-        ]
-        self.started = time.monotonic()
-        self.process: Child = spawn(
-            ["unshare", "-n", "sh", "-c", f"ip link set lo up && exec {' '.join(words)}"],
-            stdout=place / "qemu.log",
-            stderr=place / "qemu.log",
-        )
-
-    def channel(self, deadline: Deadline) -> SshChannel:
-        """Log in as soon as the guest lets us."""
-
-        def attempt() -> SshChannel | NotYet:
-            try:
-                via = Via(netns=Path(f"/proc/{self.process.pid}/ns/net"))
-                return SshChannel.connect(
-                    socket=network.connect(via, ("127.0.0.1", _PORT), deadline.sooner(2)),
-                    user="Administrator",
-                    key=self._key,
-                    host_key=self.image.manifest.host_key,
-                    deadline=deadline.sooner(5),
-                )
-            except LabError as error:
-                return NotYet(f"{error.message}: {error.why}")
-
-        return wait_until(attempt, deadline, what="the login", tick_s=0.05, growth=1.0)
-
-    def says(self, pattern: str, deadline: Deadline) -> None:
-        """Wait for a line on the console."""
-        wait_until(
-            lambda: True if self.console.contains(pattern) else NotYet(self.console.tail(3)), deadline, what=pattern
-        )
 
 
 @pytest.fixture(scope="session")
@@ -124,15 +68,15 @@ def image(home: Home, profile: GuestProfile) -> Image:
 @pytest.fixture(scope="session")
 def machine(
     home: Home, profile: GuestProfile, image: Image, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Machine]:
+) -> Iterator[RawMachine]:
     """One guest for the tests that do not harm it."""
-    made = Machine(profile, image, home.guest_key(), tmp_path_factory.mktemp(profile.name))
+    made = RawMachine(profile, image, home.guest_key(), tmp_path_factory.mktemp(profile.name))
     with made.process:
         yield made
 
 
 @pytest.fixture
-def channel(machine: Machine) -> Iterator[SshChannel]:
+def channel(machine: RawMachine) -> Iterator[SshChannel]:
     """A login."""
     with machine.channel(Deadline.after(60)) as made:
         yield made
@@ -164,7 +108,7 @@ def test_the_image_is_small_sound_and_described(image: Image, profile: GuestProf
     assert image.manifest.host_key.startswith("ssh-ed25519 ")
 
 
-def test_the_guest_is_up_soon(machine: Machine) -> None:
+def test_the_guest_is_up_soon(machine: RawMachine) -> None:
     """Login and an answer of a Windows program within 30 s of the start, on an emulated processor too."""
     with machine.channel(Deadline.after(60)) as channel:
         channel.run("cmd /c ver", Deadline.after(60))
@@ -232,7 +176,7 @@ def test_a_driver_loads_prints_and_unloads(channel: SshChannel, drivers: Path) -
     assert "hello: unloaded" in log
 
 
-def test_the_death_of_a_driver_host_is_said_and_kept(machine: Machine, channel: SshChannel, drivers: Path) -> None:
+def test_the_death_of_a_driver_host_is_said_and_kept(machine: RawMachine, channel: SshChannel, drivers: Path) -> None:
     """An exception in a driver: the console says it at once, a file has module and registers, the rest lives."""
     deadline = Deadline.after(90)
     channel.put(drivers / "crash.sys", r"C:\wsklab\crash.sys", deadline)
@@ -245,7 +189,7 @@ def test_the_death_of_a_driver_host_is_said_and_kept(machine: Machine, channel: 
     assert "RUNNING" in channel.run("sc query nsiproxy", deadline).stdout
 
 
-def test_an_orderly_end_is_no_death(machine: Machine, channel: SshChannel, drivers: Path) -> None:
+def test_an_orderly_end_is_no_death(machine: RawMachine, channel: SshChannel, drivers: Path) -> None:
     """Stopping the last driver of a host ends the host without an alarm."""
     deadline = Deadline.after(90)
     before = machine.console.tail(400).count("driver host died")
@@ -259,7 +203,7 @@ def test_an_orderly_end_is_no_death(machine: Machine, channel: SshChannel, drive
 
 def test_the_agent_answers_and_powers_off(home: Home, profile: GuestProfile, image: Image, tmp_path: Path) -> None:
     """A guest with an address from its command line; the agent answers, and its shutdown ends the machine."""
-    machine = Machine(profile, image, home.guest_key(), tmp_path, cmdline="wsklab.ip=10.0.2.15/24 wsklab.name=fork7")
+    machine = RawMachine(profile, image, home.guest_key(), tmp_path, cmdline="wsklab.ip=10.0.2.15/24 wsklab.name=fork7")
     with machine.process:
         with machine.channel(Deadline.after(60)) as channel:
             assert channel.run("hostname", Deadline.after(60)).stdout.strip().lower() == "fork7"
