@@ -159,21 +159,24 @@ static uint32_t Sample(CLIENT *client)
     return RecordSucceeded(&record) ? submit.new_socket : 0;
 }
 
-static int OpCreateListen(CLIENT *client)
+/* Closes a socket and prints the record; keeps an earlier failure. */
+static int CloseAndPrint(CLIENT *client, uint32_t socket, int result)
 {
-    uint32_t socket = Sample(client);
     WSKLAB_RECORD record;
-    NTSTATUS status;
+    NTSTATUS status = ClientCloseSocket(client, socket, &record);
 
-    if (socket == 0) {
-        return EXIT_FAILED;
-    }
-    status = ClientCloseSocket(client, socket, &record);
     if (status < 0) {
         return Fail("close", status);
     }
     PrintLine(RecordLine, &record);
-    return RecordSucceeded(&record) ? EXIT_OK : EXIT_FAILED;
+    return RecordSucceeded(&record) ? result : EXIT_FAILED;
+}
+
+static int OpCreateListen(CLIENT *client)
+{
+    uint32_t socket = Sample(client);
+
+    return socket == 0 ? EXIT_FAILED : CloseAndPrint(client, socket, EXIT_OK);
 }
 
 /* Receives once and sends the same bytes back. */
@@ -208,32 +211,49 @@ static int EchoOnce(CLIENT *client, uint32_t socket, uint32_t timeout_ms)
     return RecordSucceeded(&record) ? EXIT_OK : EXIT_FAILED;
 }
 
-static int OpListen(CLIENT *client, const OPTIONS *options)
+/* Accepts one connection on a bound listening socket and echoes on it. */
+static int AcceptOnce(CLIENT *client, uint32_t listener, uint32_t timeout_ms)
 {
-    uint32_t socket = Sample(client);
     WSKLAB_SUBMIT submit;
     WSKLAB_RECORD record;
     NTSTATUS status;
+
+    ClientPrepare(client, &submit, WSKLAB_FN_ACCEPT, listener);
+    submit.address_use = WSKLAB_ADDRESS_LOCAL | WSKLAB_ADDRESS_REMOTE;
+    status = ClientSubmit(client, &submit, NULL);
+    if (status >= 0) {
+        status = ClientWait(client, submit.op_id, timeout_ms, WSKLAB_RELEASE, &record, NULL, 0);
+    }
+    if (status < 0) {
+        return Fail("accept", status);
+    }
+    PrintLine(RecordLine, &record);
+    if (!RecordSucceeded(&record)) {
+        return EXIT_FAILED;
+    }
+    return CloseAndPrint(client, submit.new_socket, EchoOnce(client, submit.new_socket, timeout_ms));
+}
+
+static int OpListen(CLIENT *client, const OPTIONS *options)
+{
+    uint32_t socket = Sample(client);
+    WSKLAB_RECORD record;
+    NTSTATUS status;
+    int result = EXIT_FAILED;
 
     if (socket == 0) {
         return EXIT_FAILED;
     }
     status = ClientBind(client, socket, options->ipv4, (uint16_t)options->port, &record);
     if (status < 0) {
-        return Fail("bind", status);
+        Fail("bind", status);
+    } else {
+        PrintLine(RecordLine, &record);
+        if (RecordSucceeded(&record)) {
+            result = AcceptOnce(client, socket, (uint32_t)options->timeout_ms);
+        }
     }
-    PrintLine(RecordLine, &record);
-    ClientPrepare(client, &submit, WSKLAB_FN_ACCEPT, socket);
-    submit.address_use = WSKLAB_ADDRESS_LOCAL | WSKLAB_ADDRESS_REMOTE;
-    status = ClientSubmit(client, &submit, NULL);
-    if (status >= 0) {
-        status = ClientWait(client, submit.op_id, (uint32_t)options->timeout_ms, WSKLAB_RELEASE, &record, NULL, 0);
-    }
-    if (status < 0) {
-        return Fail("accept", status);
-    }
-    PrintLine(RecordLine, &record);
-    return RecordSucceeded(&record) ? EchoOnce(client, submit.new_socket, (uint32_t)options->timeout_ms) : EXIT_FAILED;
+    return CloseAndPrint(client, socket, result);
 }
 
 int VerbOp(int count, char **arguments)
