@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import pkgutil
@@ -39,10 +40,8 @@ def peer() -> Iterator[Callable[[Callable[[socket.socket], None]], socket.socket
         made.extend((ours, theirs))
 
         def body() -> None:
-            try:
+            with contextlib.suppress(OSError):  # our side has hung up
                 behave(theirs)
-            except OSError:
-                pass  # our side has hung up
 
         threads.append(threading.Thread(target=body, daemon=True))
         threads[-1].start()
