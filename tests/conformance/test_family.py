@@ -57,7 +57,7 @@ def test_unknown_family(wsk: ObservedClient, observe: Observe, family: int) -> N
     rule = observe.rule("WSK-FAM-006")
     made = wsk.socket(Category.LISTEN, family, SOCK_STREAM, IPPROTO_TCP)
     rule.must("completions", made, completed_once())
-    rule.must("refusal", made, failed())
+    rule.must(f"refusal of family {family}", made, failed())
     rule.record(f"status of family {family}", made.completed)
 
 
@@ -79,7 +79,7 @@ def test_type_and_protocol_misfit(wsk: ObservedClient, observe: Observe, kind: i
     rule = observe.rule("WSK-FAM-007")
     made = wsk.socket(Category.CONNECTION, AF_INET, kind, protocol)
     rule.must("completions", made, completed_once())
-    rule.must("refusal", made, failed())
+    rule.must(f"refusal of type {kind}, protocol {protocol}", made, failed())
     rule.record(f"status of type {kind}, protocol {protocol}", made.completed)
 
 

@@ -162,9 +162,10 @@ def test_a_broken_rule_on_windows_is_disputed(runs: Runs) -> None:
     assert rule(document, "WSK-SOCK-001", "x") is RuleVerdict.DISPUTED
 
 
-def test_a_guest_that_dies(runs: Runs) -> None:
-    """The case that ran is crashed, its guest is replaced, and the next case runs on the new one."""
-    document = runs.run(faults={"w": "crash"}, explanation=FakeExplanation("crashed", "bugcheck 0xA", {"code": 10}))
+@pytest.mark.parametrize("fault", ["crash", "gone"])
+def test_a_guest_that_dies(runs: Runs, fault: str) -> None:
+    """Channel or driver lost: the case is crashed, its guest is replaced, and the next case runs on the new one."""
+    document = runs.run(faults={"w": fault}, explanation=FakeExplanation("crashed", "bugcheck 0xA", {"code": 10}))
     assert document.exit_code == 1
     assert rule(document, "WSK-BIND-001") is RuleVerdict.CRASHED
     lines = runs.lines()

@@ -11,12 +11,14 @@ from types import MappingProxyType
 import pytest
 
 from wsklab.artifacts import EvidenceFolder, now, safe_name, visible
+from wsklab.channel.operations import DriverRefusal
 from wsklab.deadline import Deadline
 from wsklab.errors import (
     BugcheckError,
     ChannelLost,
     ChannelProtocolError,
     DeadlineExceeded,
+    GuestCommandError,
     GuestError,
     HostError,
     LabError,
@@ -39,9 +41,13 @@ __all__ = ["CASE", "Case", "Worker", "case_name"]
 #: The verdicts that leave a folder behind.
 _WITH_EVIDENCE = frozenset({CaseVerdict.FAILED, CaseVerdict.CRASHED, CaseVerdict.HUNG, CaseVerdict.LAB_ERROR})
 
-#: Errors that leave the guest in a state that nobody knows.
+#: Errors that leave the guest in a state that nobody knows; a failed command does not.
 _DIRTYING = (GuestError, DeadlineExceeded, HostError)
 
+
+#: How a request ends when the driver, or the process that hosts it on Wine, went away under an open handle:
+#: STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_CONNECTED, STATUS_FILE_DELETED.
+_DRIVER_GONE = frozenset({0xC0000056, 0xC000009D, 0xC0000123})
 
 #: What an exception of a case means, the first that applies; a lost channel and a deadline need an explanation.
 _MEANING: Mapping[type[BaseException], CaseVerdict] = MappingProxyType(
@@ -118,7 +124,8 @@ class Case:
     def fail(self, error: BaseException) -> None:
         """Take the verdict that an exception of the case means; the first one counts."""
         verdict, message = self._verdict_of(error)
-        if isinstance(error, _DIRTYING) or verdict in {CaseVerdict.CRASHED, CaseVerdict.HUNG}:
+        unclean = isinstance(error, _DIRTYING) and not isinstance(error, GuestCommandError)
+        if unclean or verdict in {CaseVerdict.CRASHED, CaseVerdict.HUNG}:
             self.dirty = True
         if self.verdict in {CaseVerdict.PASSED, CaseVerdict.SKIPPED} or verdict is CaseVerdict.CRASHED:
             self.verdict = verdict
@@ -136,6 +143,9 @@ class Case:
         if isinstance(error, BrokerGone):
             self.worker.over = _said(error)
         if isinstance(error, ChannelLost | ChannelProtocolError):
+            return self._explained(error, operation="", channel_lost=True)
+        if isinstance(error, DriverRefusal) and error.status in _DRIVER_GONE:
+            self.dirty = True
             return self._explained(error, operation="", channel_lost=True)
         if isinstance(error, DeadlineExceeded):
             return self._explained(error, operation=self._outstanding() or error.what, channel_lost=False)

@@ -41,6 +41,7 @@ _PENDING = STATUS["STATUS_PENDING"]
 _STATE = STATUS["STATUS_INVALID_DEVICE_STATE"]
 _PARAMETER = STATUS["STATUS_INVALID_PARAMETER"]
 _UNKNOWN = STATUS["STATUS_NOT_FOUND"]
+_FILE_DELETED = 0xC0000123
 #: How many pointers a category's table has (catalogue, appendix A.3, Windows 10 1703 and later).
 _TABLES = {Category.BASIC: 2, Category.LISTEN: 6, Category.CONNECTION: 11, Category.DATAGRAM: 8, Category.STREAM: 13}
 
@@ -53,7 +54,8 @@ class Traits:
         pending_flag: PendingReturned follows a pending return; Wine leaves it FALSE.
         categories: what can be created; others complete with STATUS_NOT_IMPLEMENTED.
         fault: misbehaviour for tests: "double" completes creations twice, "crash" loses the channel at the first
-            bind, "hang" never completes a bind, "unknown" does not know WskBind yet.
+            bind, "gone" loses the driver at the first bind, "hang" never completes a bind,
+            "unknown" does not know WskBind yet.
     """
 
     pending_flag: bool = True
@@ -172,6 +174,8 @@ class FakeDriver:
         function = Function(values["function"])
         if not function.implemented or (self.traits.fault == "unknown" and function is Function.BIND):
             return FakeIoctlResult(STATUS["STATUS_NOT_IMPLEMENTED"], 1, b"")
+        if self.traits.fault == "gone" and function is Function.BIND:
+            return FakeIoctlResult(_FILE_DELETED, 1, b"")
         operation = _Operation(values, data[abi.SUBMIT.size :], self._new_record(values))
         self.operations[values["op_id"]] = operation
         if Switch.HELD in Switch(values["switches"]):

@@ -11,7 +11,7 @@ from wsklab.channel.answers import NetTable
 from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline, Timeouts
-from wsklab.errors import LabError
+from wsklab.errors import ChannelLost, GuestCommandError, LabError
 from wsklab.lease_protocol import GuestHandle
 from wsklab.pytest_plugin.case import CASE, Case
 from wsklab.pytest_plugin.links import GuestLink
@@ -76,9 +76,17 @@ class LeasedGuest:
         return self.link.open_device(path, self.within())
 
     def client(self) -> ObservedClient:
-        """One more client of the driver, with a handle and a judge of its own."""
+        """One more client of the driver, with a handle and a judge of its own.
+
+        Raises:
+            ChannelLost: the driver is not there: whoever took it away, nothing can be tested on this guest.
+        """
         assert self._case.observe is not None
-        made = ObservedClient(self.device(DEVICE_PATH), self._case.observe, call_s=self.timeouts.seconds(CALL_S))
+        try:
+            device = self.device(DEVICE_PATH)
+        except GuestCommandError as error:
+            raise ChannelLost("the driver's device cannot be opened", why=error.why or error.message) from error
+        made = ObservedClient(device, self._case.observe, call_s=self.timeouts.seconds(CALL_S))
         self._case.clients.append(made)
         return made
 
