@@ -146,15 +146,26 @@ def render_matrix(document: RunDocument, catalogue: Catalogue, *, all_rules: boo
         for profile, counts in figure.counts:
             said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in RuleVerdict if counts[verdict])
             parts.append(Text(f"{profile}: {said}"))
-    findings = [row for row in document.results if row.verdict.severity <= RuleVerdict.LAB_ERROR.severity]
-    for row in findings:
-        parts.append(Text(f"{row.profile} {row.rule} {row.verdict}", style=_STYLES[row.verdict][0]))
-        parts.extend(Text(f"    {visible(note, 400)}") for note in row.notes)
+    parts.extend(_findings(document))
     parts.extend(
         Text(f"problem: {visible(': '.join(part for part in problem.values() if part), 400)}", style="bold magenta")
         for problem in document.problems
     )
     return Group(*parts)
+
+
+def _findings(document: RunDocument) -> list[Text]:
+    """What went wrong in sentences; rules with the same story on the same guest share one paragraph."""
+    stories: dict[tuple[str, RuleVerdict, tuple[str, ...]], list[str]] = {}
+    for row in document.results:
+        if row.verdict.severity <= RuleVerdict.LAB_ERROR.severity:
+            stories.setdefault((row.profile, row.verdict, row.notes), []).append(row.rule)
+    parts: list[Text] = []
+    for (profile, verdict, notes), rules in stories.items():
+        shown = ", ".join(rules[:8]) + (f" and {len(rules) - 8} more" if len(rules) > 8 else "")
+        parts.append(Text(f"{profile} {shown} {verdict}", style=_STYLES[verdict][0]))
+        parts.extend(Text(f"    {visible(note, 400)}") for note in notes)
+    return parts
 
 
 def matrix_html(document: RunDocument, catalogue: Catalogue) -> str:
