@@ -67,13 +67,13 @@ static ULONG ApplyToSockets(OPERATION *Operation, NTSTATUS Status, const WSKLAB_
         } else {
             SocketRemove(created);
         }
-    } else if (NT_SUCCESS(Status)) {
+    } else {
+        /* Whatever the status says: a socket whose close was completed is never touched again. (Wine frees it and
+         * still reports an error when the handle inside was already gone.) */
         event.kind = WSKLAB_EVENT_SOCKET_CLOSED;
         event.socket = Operation->Submit.socket;
         RingRecord(&Operation->Client->Ring, event);
         SocketRemove(Operation->Socket);
-    } else {
-        SocketReopen(Operation->Socket);
     }
     return flags;
 }

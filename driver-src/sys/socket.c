@@ -170,7 +170,8 @@ _Use_decl_annotations_ ULONG SocketFirstOpen(CLIENT *Client, ULONG *Total) {
 
     KeAcquireSpinLock(&Client->Lock, &irql);
     *Total = (ULONG)Client->SocketCount;
-    for (PLIST_ENTRY entry = Client->Sockets.Flink; entry != &Client->Sockets; entry = entry->Flink) {
+    /* Accepted sockets before their listener: closing a listener makes Wine close what it accepted last. */
+    for (PLIST_ENTRY entry = Client->Sockets.Blink; entry != &Client->Sockets; entry = entry->Blink) {
         SOCKET *socket = CONTAINING_RECORD(entry, SOCKET, Link);
         if (socket->State == WSKLAB_SOCKET_OPEN) {
             number = socket->Number;

@@ -54,11 +54,11 @@ _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketLeave(SOCKET *Socket);
 /* Mark as closing for this operation. STATUS_PENDING: calls are running, SocketLeave will start the operation. */
 _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS SocketBeginClose(CLIENT *Client, ULONG Number,
                                                                                    struct OPERATION *Operation, SOCKET **Out);
-/* A close failed: the socket is open again. */
+/* A close was not called after all: the socket is open again. */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketReopen(SOCKET *Socket);
 /* Count an operation that WSK has (+1) or has given back (-1). */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketCountOutstanding(SOCKET *Socket, LONG Delta);
-/* The first open socket, for the teardown: its number, or 0; `Total` counts all that are in the table. */
+/* The newest open socket, for the teardown: its number, or 0; `Total` counts all that are in the table. */
 _IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketFirstOpen(CLIENT *Client, ULONG *Total);
 _IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketList(CLIENT *Client, WSKLAB_SOCKET_ENTRY *Out, ULONG Room, ULONG *Total);
 
