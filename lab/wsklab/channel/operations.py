@@ -415,9 +415,7 @@ class WskClient:
         """The record at the operation's end or at the deadline: `record.final` tells which."""
         size = abi.RECORD.size + min(expects, _CHUNK)
         request = _wait_request(op_id, _bounded_ms(deadline.remaining_s), release=release)
-        # The driver's timer is the deadline; the channel gets some seconds more, so that the answer still arrives.
-        patience = Deadline.after(deadline.remaining_s + _ANSWER_S, clock=deadline.clock)
-        answer = self._call(Ioctl.WAIT, request, size, patience, what=f"a wait for #{op_id}")
+        answer = self._call(Ioctl.WAIT, request, size, _patience(deadline), what=f"a wait for #{op_id}")
         return self._complete(Record.decode(answer), deadline, release=release)
 
     def fetch(self, op_id: int, deadline: Deadline | None = None, *, release: bool = False) -> Record:
@@ -453,15 +451,15 @@ class WskClient:
 
     def drain(self, deadline: Deadline) -> DrainResult:
         """Wait until none of this client's operations is outstanding, or until the deadline."""
-        request = abi.DRAIN.pack(header=abi.DRAIN.header(), timeout_ms=_sooner_ms(deadline))
-        answer = self._call(Ioctl.DRAIN, request, abi.DRAIN_RESULT.size, deadline, what="to drain")
+        request = abi.DRAIN.pack(header=abi.DRAIN.header(), timeout_ms=_bounded_ms(deadline.remaining_s))
+        answer = self._call(Ioctl.DRAIN, request, abi.DRAIN_RESULT.size, _patience(deadline), what="to drain")
         return DrainResult.decode(answer)
 
     def quiesce(self, deadline: Deadline) -> QuiesceResult:
         """Close everything of every client, this one included; who still keeps the driver busy is named."""
-        request = abi.QUIESCE.pack(header=abi.QUIESCE.header(), timeout_ms=_sooner_ms(deadline))
+        request = abi.QUIESCE.pack(header=abi.QUIESCE.header(), timeout_ms=_bounded_ms(deadline.remaining_s))
         size = abi.QUIESCE_RESULT.size + abi.MAX_CLIENTS * abi.OWNER.size
-        return QuiesceResult.decode(self._call(Ioctl.QUIESCE, request, size, deadline, what="to quiesce"))
+        return QuiesceResult.decode(self._call(Ioctl.QUIESCE, request, size, _patience(deadline), what="to quiesce"))
 
     def close(self) -> None:
         """Close the handle: the driver ends everything that this client owns."""
@@ -556,6 +554,11 @@ class WskClient:
 def _bounded_ms(seconds: float) -> int:
     """The driver's timer, within the driver's limit."""
     return max(0, min(abi.MAX_TIMEOUT_MS, int(seconds * 1000)))
+
+
+def _patience(deadline: Deadline) -> Deadline:
+    """For requests whose end is the driver's timer: the channel gets some seconds more, so that the answer arrives."""
+    return Deadline.after(deadline.remaining_s + _ANSWER_S, clock=deadline.clock)
 
 
 def _sooner_ms(deadline: Deadline) -> int:
