@@ -159,12 +159,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--json", type=Path)
     wanted = parser.parse_args()
-    import os  # noqa: PLC0415 - the one place that reads the environment, as the command line does
+    import os
 
     config: LabConfig = load_config(environ=dict(os.environ), folder=Path.cwd(), user_home=Path.home())
     figures = command_line(10)
     with Lab(config) as lab:
-        from wsklab.cli.services import Services  # noqa: PLC0415 - builds as `wsklab driver build` does
+        from wsklab.cli.services import Services
 
         built = Services().build_driver(config, None, lambda _step: None)
         print(f"acceleration: {lab.acceleration}; cores: {os.cpu_count()}")
