@@ -56,8 +56,13 @@ class DriverPackage:
         return rf"{GUEST_FOLDER}\{self.service}-{self.digest[:12]}.sys"
 
 
-def deploy(channel: Channel, package: DriverPackage, timeouts: Timeouts, *, start: bool = True) -> DriverService:
+def deploy(
+    channel: Channel, package: DriverPackage, timeouts: Timeouts, *, start: bool = True, fresh: bool = False
+) -> DriverService:
     """Copy, install and (by default) start a driver; an older one under the same service name is replaced.
+
+    Args:
+        fresh: the guest has never had a driver, so there is nothing to look for (a second in a guest under emulation).
 
     Returns:
         its service.
@@ -67,8 +72,7 @@ def deploy(channel: Channel, package: DriverPackage, timeouts: Timeouts, *, star
         DriverUnloadStuck: the older driver cannot be stopped.
     """
     service = DriverService(channel, package.service)
-    state = service.query(timeouts.after(10)).state
-    if state is not ServiceState.ABSENT:
+    if not fresh and service.query(timeouts.after(10)).state is not ServiceState.ABSENT:
         undeploy(service, timeouts)
     if package.control is not None:
         channel.put(package.control, WSKCTL, timeouts.after(15))

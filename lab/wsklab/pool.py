@@ -92,7 +92,7 @@ class GuestPool:
     def _make_ready(self, guest: Guest, profile: GuestProfile) -> GuestHandle:
         ready_s = guest.wait_ready(self._timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
         with guest.open_channel(self._timeouts.after(10)) as channel:
-            deploy(channel, self._package, self._timeouts)
+            deploy(channel, self._package, self._timeouts, fresh=True)
             with DeviceClient.open(channel, self._timeouts.after(10), command=f"{WSKCTL} stdio") as client:
                 hello = client.hello
         guest.remember(ready_s=round(ready_s, 3))
