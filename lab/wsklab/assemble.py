@@ -20,7 +20,7 @@ from wsklab.deadline import Deadline, Timeouts
 from wsklab.domain_xml import Acceleration, HostEntry, NetworkSpec
 from wsklab.errors import HostError, HypervisorError
 from wsklab.guest import Claim, Guest, GuestFactory
-from wsklab.home import FileLock, Home
+from wsklab.home import FileLock, Home, write_text
 from wsklab.hypervisor.daemon import PrivateDaemon
 from wsklab.hypervisor.libvirt import LibvirtHypervisor
 from wsklab.hypervisor.probe import ProbeResult, probe_acceleration
@@ -251,7 +251,7 @@ class Lab:
         networks = [ipaddress.IPv4Network(text) for text in self.config.subnets]
         candidates = [str(item.network_address).rpartition(".")[0] for item in networks]
         subnet = network.free_subnet(candidates, via)
-        memory.write_text(subnet + "\n")
+        write_text(memory, subnet + "\n")
         return subnet
 
     # -- guests --------------------------------------------------------------------------------

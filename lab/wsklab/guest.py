@@ -35,7 +35,7 @@ from wsklab.errors import (
     LabError,
     UsageError,
 )
-from wsklab.home import Home
+from wsklab.home import Home, open_lock
 from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
 from wsklab.image.store import Image
 from wsklab.lease import SlotTable
@@ -230,7 +230,7 @@ def read_record(directory: Path) -> GuestRecord | None:
 def _directory_lock(directory: Path) -> Iterator[None]:
     """Hold the guest directory's lock; a directory that is gone needs none."""
     try:
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_lock(directory / "lock")
     except FileNotFoundError:
         yield
         return

@@ -8,6 +8,10 @@ Layout (design section 8)::
     runs/<run-id>/alive    held (flock) by a run's controller: no heartbeats
     users                  held shared by every lab process; who gets it exclusively is the last one
     private/               libvirtd's own directories in private mode
+
+A home whose folder is writable for its group and hands its group on (mode 2775, as the launcher makes
+/var/lib/wsklab) is *shared*: what the members of the group make in it is usable for all of them, the
+guests' key included. Members of the group libvirt are as good as root anyway.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +29,7 @@ from pathlib import Path
 
 from wsklab.errors import HostError
 
-__all__ = ["FileLock", "Home"]
+__all__ = ["FileLock", "Home", "open_lock", "write_text"]
 
 _DIRECTORIES = ("images", "guests", "runs", "keys", "driver", "private", "cache")
 _RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
@@ -43,8 +48,7 @@ class FileLock:
     def try_acquire(self, *, shared: bool = False) -> bool:
         """Take the lock, or change its mode, without waiting; False when somebody else holds it."""
         if self._fd is None:
-            # 0666 before the umask: in system mode several users of one group share a home
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._fd = open_lock(self._path)
         mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
             fcntl.flock(self._fd, mode | fcntl.LOCK_NB)
@@ -85,9 +89,13 @@ class Home:
         """
         try:
             root.mkdir(parents=True, exist_ok=True)
+            shared = _is_shared(root)
             for name in _DIRECTORIES:
                 (root / name).mkdir(exist_ok=True)
-            (root / "keys").chmod(0o700)
+                if shared:
+                    _set_mode(root / name, 0o2770 if name == "keys" else 0o2775)
+            if not shared:
+                (root / "keys").chmod(0o700)
             home_id = _read_or_make_id(root / "home.json")
         except PermissionError as error:
             raise HostError(
@@ -119,7 +127,7 @@ class Home:
 
     @property
     def keys(self) -> Path:
-        """Private keys, 0700."""
+        """Private keys, 0700; in a shared home 2770."""
         return self.root / "keys"
 
     @property
@@ -137,14 +145,13 @@ class Home:
         path = self.keys / "guest_ed25519"
         with self.locked("keys"):
             if not path.exists():
-                _make_ssh_key(path)
+                _make_ssh_key(path, mode=0o640 if _is_shared(self.keys) else 0o600)
         return path
 
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
         """Hold one of the home's short locks; it is held for milliseconds, so waiting is plain flock."""
-        path = self.root / f".{name}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_lock(self.root / f".{name}.lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -183,11 +190,46 @@ class Home:
             lock.release()
 
 
+def open_lock(path: Path) -> int:
+    """A descriptor for `flock` on a file that is made if need be; the caller closes it.
+
+    Reading is enough to lock, so it does not matter who of a shared home's users made the file.
+
+    Raises:
+        OSError: the file cannot be made or read; FileNotFoundError: its folder is gone.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o664)
+    with contextlib.suppress(PermissionError):  # not ours: its maker has done this
+        os.fchmod(descriptor, 0o664)
+    return descriptor
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file, whoever it belongs to; a reader sees the old or the new one, never half."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether the members of the folder's group use it together."""
+    wanted = stat.S_ISGID | stat.S_IWGRP
+    return folder.stat().st_mode & wanted == wanted
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Set the mode of a file of ours; somebody else's is left as its maker wanted it."""
+    status = path.stat()
+    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != mode:
+        path.chmod(mode)
+
+
 def _read_or_make_id(path: Path) -> str:
     """The id in `home.json`; written atomically by the first who comes."""
     try:
         temporary = path.with_suffix(f".{uuid.uuid4().hex}")
         temporary.write_text(json.dumps({"id": str(uuid.uuid4())}))
+        temporary.chmod(0o644)
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
         temporary.unlink()
@@ -197,8 +239,8 @@ def _read_or_make_id(path: Path) -> str:
         raise HostError(f"{path} is damaged", why=str(error), fix="restore it, or start with another home") from error
 
 
-def _make_ssh_key(path: Path) -> None:
-    """An ed25519 key pair in OpenSSH's formats, private half 0600."""
+def _make_ssh_key(path: Path, *, mode: int) -> None:
+    """An ed25519 key pair in OpenSSH's formats; `mode` is the private half's."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - 60 ms that `list` need not pay
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
 
@@ -211,3 +253,4 @@ def _make_ssh_key(path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(private)
+        os.fchmod(descriptor, mode)

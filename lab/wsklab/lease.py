@@ -110,7 +110,7 @@ class SlotTable:
             self.root.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(PermissionError):
                 self.root.chmod(0o1777)
-            descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = self._open_lock()
         except OSError as error:
             raise HostError(f"cannot keep slot numbers in {self.root}", why=str(error)) from error
         try:
@@ -120,6 +120,14 @@ class SlotTable:
             yield
         finally:
             os.close(descriptor)
+
+    def _open_lock(self) -> int:
+        """The lock's descriptor; in a sticky folder the kernel forbids O_CREAT on a file of another user
+        (proc_sys_fs(5), protected_regular), so it is opened first and made only if it is not there."""
+        path = self.root / ".lock"
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def claim(self, make_directory: Callable[[int], Path]) -> tuple[int, Path]:
         """Claim the lowest free slot and make its guest directory in the same step.

@@ -20,7 +20,7 @@ from wsklab.deadline import Deadline
 from wsklab.domain_xml import DomainMetadata
 from wsklab.errors import DeadlineExceeded, HypervisorError
 from wsklab.guest import Guest, GuestFactory
-from wsklab.home import Home
+from wsklab.home import Home, open_lock
 from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
 from wsklab.lease import KEEP_EXPIRED, LeaseState, SlotTable, lease_state
 
@@ -174,7 +174,7 @@ def _kept_for_a_day(directory: Path, now: datetime) -> bool:
 def _unless_locked(directory: Path) -> Iterator[bool]:
     """Hold the directory's lock if nobody else does; yields whether it is free."""
     try:
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_lock(directory / "lock")
     except OSError:
         yield False
         return

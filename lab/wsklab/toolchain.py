@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -280,7 +281,9 @@ def _write_certificate(paths: Certificate) -> None:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write(paths.key, private, mode=0o600)
+    # a folder that its group may write is one of a shared home: every member signs with the same key
+    shared = paths.key.parent.stat().st_mode & stat.S_IWGRP
+    _write(paths.key, private, mode=0o640 if shared else 0o600)
     _write(paths.cer, certificate.public_bytes(serialization.Encoding.DER), mode=0o644)
     # Last: its presence says that the other two are there.
     _write(paths.pem, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
@@ -348,7 +351,8 @@ def _load(folder: Path, digest: str) -> BuildResult | None:
 def _locked(folder: Path, deadline: Deadline) -> Iterator[None]:
     """One build at a time; the kernel lets go of the lock when its holder dies."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    # reading is enough to lock, and works on another user's file in a shared home
+    with os.fdopen(os.open(folder / ".lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o664), "rb") as lock:
 
         def attempt() -> bool | NotYet:
             try:

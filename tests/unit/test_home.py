@@ -74,3 +74,25 @@ def test_the_guest_key_is_private_and_stays(tmp_path: Path) -> None:
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert key.with_suffix(".pub").read_text().startswith("ssh-ed25519 ")
     assert home.guest_key().read_bytes() == key.read_bytes()
+
+
+def test_a_shared_home_is_usable_for_its_group(tmp_path: Path) -> None:
+    """In a folder of mode 2775 the group may use all that a member makes: folders, the key, the locks."""
+    root = tmp_path / "home"
+    root.mkdir()
+    root.chmod(0o2775)
+    home = Home.open(root)
+    key = home.guest_key()
+
+    assert {stat.S_IMODE((root / name).stat().st_mode) for name in ("guests", "images", "runs")} == {0o2775}
+    assert stat.S_IMODE(home.keys.stat().st_mode) == 0o2770
+    assert stat.S_IMODE(key.stat().st_mode) == 0o640
+    assert stat.S_IMODE((root / ".keys.lock").stat().st_mode) == 0o664
+
+
+def test_a_lock_file_that_cannot_be_written_can_be_taken(tmp_path: Path) -> None:
+    """Reading is enough to lock: the file may be another user's."""
+    path = tmp_path / "users"
+    path.touch()
+    path.chmod(0o444)
+    assert FileLock(path).try_acquire(shared=True)

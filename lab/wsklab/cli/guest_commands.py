@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,10 +40,12 @@ def ssh_argv(cli: Runtime, lab: Lab, guest: Guest) -> list[str]:
     Where the guest's address exists only in a network namespace, the connection goes through
     `wsklab proxy`; the host key is the one that was made with the image, pinned under the guest's name.
     """
-    options = ["-i", str(guest.key), "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
+    from wsklab.home import write_text
+
+    options = ["-i", str(_key_for_ssh(guest)), "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
     if guest.record.host_key:
         known_hosts = guest.directory / "known_hosts"
-        known_hosts.write_text(f"{guest.name} {guest.record.host_key}\n")
+        write_text(known_hosts, f"{guest.name} {guest.record.host_key}\n")
         options += ["-o", f"UserKnownHostsFile={known_hosts}", "-o", f"HostKeyAlias={guest.name}"]
     else:
         options += ["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"]
@@ -51,6 +54,24 @@ def ssh_argv(cli: Runtime, lab: Lab, guest: Guest) -> list[str]:
     settings = [f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
     proxy = shlex.join(["env", *settings, *cli.services.launcher(cli.environ), "proxy", guest.name])
     return ["ssh", *options, "-o", f"ProxyCommand={proxy} %p", f"{guest.record.user}@{guest.name}"]
+
+
+def _key_for_ssh(guest: Guest) -> Path:
+    """The guest's key as OpenSSH takes it: a key of this user that others may read is refused (ssh(1), FILES).
+
+    In a shared home the group may read it; its owner then gets a private copy beside the guest's files.
+    """
+    try:
+        status = guest.key.stat()
+    except OSError:
+        return guest.key  # ssh itself says best what is wrong with it
+    if status.st_uid != os.geteuid() or not status.st_mode & 0o077:
+        return guest.key
+    copy = guest.directory / f"key-{status.st_uid}"
+    if not copy.exists():
+        with os.fdopen(os.open(copy, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            file.write(guest.key.read_bytes())
+    return copy
 
 
 def describe(cli: Runtime, lab: Lab, guest: Guest) -> dict[str, object]:

@@ -141,7 +141,14 @@ class ImageStore:
         if self._owns_key:
             Home.open(self._root.parent).guest_key()
         folder = self._root / profile.name
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except PermissionError as error:
+            raise ImageError(
+                f"the image of {profile.name} cannot be made by this user",
+                why=str(error),
+                fix=f"sudo wsklab image build {profile.name}",
+            ) from error
         with _locked(folder, deadline):
             found = self.find(profile)
             if found is not None:
