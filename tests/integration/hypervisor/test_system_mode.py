@@ -25,10 +25,10 @@ from wsklab.hypervisor.libvirt import LibvirtHypervisor
 _INSIDE = "WSKLAB_TEST_INSIDE_SYSTEM_MODE"
 _STORE = Path("/var/lib/wsklab")
 
-inside = pytest.mark.skipif(_INSIDE not in os.environ, reason="runs in the system mode's environment")
+inside = pytest.mark.inside_system_mode
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or _INSIDE in os.environ, reason="makes namespaces: needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces: needs root")
 def test_the_system_mode_serves_an_unprivileged_user(kernel: Path) -> None:
     """Everything below passes as a member of the group libvirt with a HOME of mode 0700."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
