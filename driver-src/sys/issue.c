@@ -10,6 +10,9 @@
 #include "threads.h"
 #include "wait.h"
 
+/* Before a close on Wine (see operation.c): its wait threads have to know the requests that the close will end. */
+#define WINE_SETTLE_100NS 300000ll
+
 static VOID Start(OPERATION *Operation);
 
 static VOID RecordEvent(OPERATION *Operation, ULONG Kind, NTSTATUS Status, ULONG64 Value) {
@@ -258,8 +261,14 @@ _Use_decl_annotations_ VOID OperationStartClose(OPERATION *Operation) {
 }
 
 static VOID NTAPI StartInWorkItem(PDEVICE_OBJECT Device, PVOID Context) {
+    OPERATION *operation = Context;
+
     UNREFERENCED_PARAMETER(Device);
-    Start(Context);
+    if (operation->SettleFirst && SocketHasOutstanding(operation->Client, operation->Submit.socket)) {
+        LARGE_INTEGER settle = {.QuadPart = -WINE_SETTLE_100NS};
+        KeDelayExecutionThread(KernelMode, FALSE, &settle);
+    }
+    Start(operation);
 }
 
 static VOID StartInThread(PVOID Context) {
@@ -335,7 +344,7 @@ _Use_decl_annotations_ NTSTATUS OperationLaunch(OPERATION *Operation) {
         KeeperWake();
     } else if (Blocks(submit)) {
         StartOnThread(Operation, StartInThread);
-    } else if (submit->call_context == WSKLAB_CONTEXT_WORKER) {
+    } else if (Operation->InWorker) {
         IoQueueWorkItem(Operation->WorkItem, StartInWorkItem, DelayedWorkQueue, Operation);
     } else {
         Start(Operation);

@@ -48,6 +48,25 @@ static NTSTATUS AllocateIrp(OPERATION *Operation) {
     return STATUS_SUCCESS;
 }
 
+/*
+ * Wine's netio goes wrong when a socket with queued requests is closed by the thread that queued them, and there all
+ * requests of all clients come on one thread: its wait callbacks race with the close (an access to a NULL IRP in two of
+ * three runs with Wine 8). From another thread it holds. So on Wine a close is made from a worker; the record says so.
+ */
+static BOOLEAN IsCloseOnWine(const OPERATION *Operation) {
+    return PlatformFacts()->Wine && Operation->Submit.function == WSKLAB_FN_CLOSE && !Operation->Internal &&
+           !(Operation->Submit.switches & WSKLAB_SWITCH_HELD);
+}
+
+static BOOLEAN NeedsWorker(OPERATION *Operation) {
+    Operation->SettleFirst = IsCloseOnWine(Operation);
+    Operation->InWorker = Operation->Submit.call_context == WSKLAB_CONTEXT_WORKER || Operation->SettleFirst;
+    if (Operation->InWorker && Operation->Submit.call_context == WSKLAB_CONTEXT_CALLER) {
+        Operation->Record.call_context = WSKLAB_CONTEXT_WORKER;
+    }
+    return Operation->InWorker || Operation->Submit.delay_ms != 0;
+}
+
 /* Everything that the call will need. */
 static NTSTATUS Prepare(OPERATION *Operation, const UCHAR *Data) {
     const WSKLAB_SUBMIT *submit = &Operation->Submit;
@@ -55,7 +74,7 @@ static NTSTATUS Prepare(OPERATION *Operation, const UCHAR *Data) {
 
     SetAddress(&Operation->Local, &submit->local, submit->function == WSKLAB_FN_ACCEPT);
     SetAddress(&Operation->Remote, &submit->remote, submit->function == WSKLAB_FN_ACCEPT);
-    if (submit->call_context == WSKLAB_CONTEXT_WORKER || submit->delay_ms != 0) {
+    if (NeedsWorker(Operation)) {
         Operation->WorkItem = IoAllocateWorkItem(DeviceObject());
         if (Operation->WorkItem == NULL) {
             return STATUS_INSUFFICIENT_RESOURCES;

@@ -72,6 +72,8 @@ typedef struct OPERATION {
     PVOID IrpMemory; /* caller memory, NULL for IoAllocateIrp */
     SIZE_T IrpBytes;
     PIO_WORKITEM WorkItem;
+    BOOLEAN InWorker;    /* called from a system worker */
+    BOOLEAN SettleFirst; /* ... after a pause, where requests are queued on the socket */
     SOCKET *Socket;    /* acted on */
     SOCKET *NewSocket; /* to be created; it outlives a completion that comes late */
     volatile LONG Settled; /* set by whoever decides about the socket to be created or closed */

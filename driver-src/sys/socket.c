@@ -164,6 +164,18 @@ _Use_decl_annotations_ VOID SocketCountOutstanding(SOCKET *Socket, LONG Delta) {
     KeReleaseSpinLock(&Socket->Client->Lock, irql);
 }
 
+_Use_decl_annotations_ BOOLEAN SocketHasOutstanding(CLIENT *Client, ULONG Number) {
+    SOCKET *socket;
+    BOOLEAN has;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    socket = Find(Client, Number);
+    has = socket != NULL && socket->Outstanding > 0;
+    KeReleaseSpinLock(&Client->Lock, irql);
+    return has;
+}
+
 _Use_decl_annotations_ ULONG SocketFirstOpen(CLIENT *Client, ULONG *Total) {
     ULONG number = 0;
     KIRQL irql;

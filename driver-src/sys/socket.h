@@ -58,6 +58,8 @@ _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS SocketBeginCl
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketReopen(SOCKET *Socket);
 /* Count an operation that WSK has (+1) or has given back (-1). */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketCountOutstanding(SOCKET *Socket, LONG Delta);
+/* Whether WSK has requests on this socket. */
+_IRQL_requires_max_(DISPATCH_LEVEL) BOOLEAN SocketHasOutstanding(CLIENT *Client, ULONG Number);
 /* The newest open socket, for the teardown: its number, or 0; `Total` counts all that are in the table. */
 _IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketFirstOpen(CLIENT *Client, ULONG *Total);
 _IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketList(CLIENT *Client, WSKLAB_SOCKET_ENTRY *Out, ULONG Room, ULONG *Total);

@@ -30,7 +30,8 @@ class PipeStream:
         with errors.open("ab") as sink:
             self._child = subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink)
         self._chunks: queue.Queue[bytes] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     @property
     def pid(self) -> int:
@@ -39,7 +40,10 @@ class PipeStream:
     def _read(self) -> None:
         assert self._child.stdout is not None
         while True:
-            chunk = os.read(self._child.stdout.fileno(), 65536)
+            try:
+                chunk = os.read(self._child.stdout.fileno(), 65536)
+            except (OSError, ValueError):  # closed under us
+                chunk = b""
             self._chunks.put(chunk)
             if not chunk:
                 return
@@ -71,6 +75,7 @@ class PipeStream:
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait(10)
+        self._reader.join(10)
         self._child.stdout.close()
 
     def kill(self) -> None:

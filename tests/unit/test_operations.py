@@ -1,0 +1,204 @@
+"""WskClient: what it sends, in how many round trips, and what it makes of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from wsklab import abi
+from wsklab.abi import AddressUse, Category, Dispatch, Fill, Function, Ioctl, MdlShape, RecordFlag, State, Switch
+from wsklab.channel.operations import DriverRefusal, Operation, WskClient
+from wsklab.deadline import Deadline
+from wsklab.errors import DeadlineExceeded
+from wsklab.records import SocketAddress
+
+
+@dataclass
+class Answer:
+    status: int = 0
+    win32: int = 0
+    data: bytes = b""
+
+
+@dataclass
+class Pending:
+    answer: Answer
+
+    def result(self, deadline: Deadline) -> Answer:
+        return self.answer
+
+    def cancel(self) -> None:
+        raise AssertionError("nothing is cancelled here")
+
+
+@dataclass
+class Recorder:
+    """A device that writes down what it is asked and answers from a function."""
+
+    reply: Callable[[int, bytes], Answer]
+    sent: list[tuple[int, bytes, int]] = field(default_factory=list)
+    closed: bool = False
+
+    def ioctl(self, code: int, data: bytes, output_size: int, deadline: Deadline) -> Answer:
+        self.sent.append((code, data, output_size))
+        return self.reply(code, data)
+
+    def submit_ioctl(self, code: int, data: bytes, output_size: int, deadline: Deadline) -> Pending:
+        return Pending(self.ioctl(code, data, output_size, deadline))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def record(data: bytes = b"", **values: object) -> Answer:
+    base: dict[str, object] = {
+        "size": abi.RECORD.size,
+        "function": 3,
+        "state": State.COMPLETED,
+        "data_length": len(data),
+    }
+    return Answer(data=abi.RECORD.pack(base | values) + data)
+
+
+def answers(code: int, data: bytes) -> Answer:
+    return record() if code in (Ioctl.WAIT, Ioctl.FETCH) else Answer()
+
+
+def sent_submit(device: Recorder) -> dict[str, object]:
+    return abi.SUBMIT.unpack(next(data for code, data, _ in device.sent if code == Ioctl.SUBMIT))
+
+
+def test_run_is_submit_and_wait_in_one_go() -> None:
+    """Fact: both requests are sent before an answer is read, with one number, and the wait releases."""
+    order: list[str] = []
+
+    class Late(Recorder):
+        def submit_ioctl(self, code: int, data: bytes, output_size: int, deadline: Deadline) -> Pending:
+            order.append(f"send {Ioctl(code).name}")
+            outer = super().submit_ioctl(code, data, output_size, deadline)
+
+            class Noted(Pending):
+                def result(self, deadline: Deadline) -> Answer:
+                    order.append(f"read {Ioctl(code).name}")
+                    return super().result(deadline)
+
+            return Noted(outer.answer)
+
+    device = Late(answers)
+    WskClient(device).bind(7, SocketAddress.of("127.0.0.1", 80))
+    assert order == ["send SUBMIT", "send WAIT", "read SUBMIT", "read WAIT"]
+    wait = abi.WAIT.unpack(device.sent[1][1])
+    assert wait["op_id"] == sent_submit(device)["op_id"]
+    assert wait["flags"] == abi.RELEASE
+
+
+def test_numbers_are_chosen_here_and_never_twice() -> None:
+    """Fact: operations, new sockets and cookies get numbers of their own; given ones are kept."""
+    device = Recorder(answers)
+    client = WskClient(device)
+    client.socket(Category.LISTEN)
+    client.socket(Category.LISTEN, new_socket=50)
+    submits = [abi.SUBMIT.unpack(data) for code, data, _ in device.sent if code == Ioctl.SUBMIT]
+    assert submits[0]["op_id"] != submits[1]["op_id"]
+    assert submits[0]["completion_cookie"] != submits[1]["completion_cookie"]
+    assert submits[0]["new_socket"] > 0
+    assert submits[1]["new_socket"] == 50
+
+
+def test_the_sample_has_no_arguments_of_its_own() -> None:
+    """Fact: the published sample is one function number; family, type and flags are the page's, in the driver."""
+    device = Recorder(answers)
+    WskClient(device).create_listening_socket_sample()
+    submit = sent_submit(device)
+    assert submit["function"] == Function.SAMPLE_LISTEN
+    assert submit["dispatch"] == Dispatch.FULL
+    assert (submit["family"], submit["flags"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        (
+            Operation.send(1, b"abc"),
+            {"buffer_length": 3, "data_length": 3, "fill": Fill.DATA, "mdl_shape": MdlShape.SINGLE},
+        ),
+        (
+            Operation.receive(1, 9),
+            {"buffer_length": 9, "data_length": 0, "fill": Fill.NONE, "mdl_shape": MdlShape.SINGLE},
+        ),
+        (Operation.receive(1, 0), {"buffer_length": 0, "mdl_shape": MdlShape.NULL}),
+        (Operation.send(1, b"abcd", chunks=(1, 3)), {"mdl_shape": MdlShape.CHAIN, "chunks": (1, 3, 0, 0, 0, 0, 0, 0)}),
+        (Operation.accept(1), {"address_use": AddressUse.LOCAL | AddressUse.REMOTE}),
+        (Operation.accept(1, address_use=AddressUse(0)), {"address_use": 0}),
+        (Operation.connect(1, SocketAddress.of("::1", 2)), {"address_use": AddressUse.REMOTE}),
+        (Operation.close(1, switches=Switch.HELD), {"switches": Switch.HELD, "socket": 1}),
+    ],
+)
+def test_operations_encode_what_they_say(operation: Operation, expected: dict[str, object]) -> None:
+    """Fact: lengths, shapes and address use follow from the arguments."""
+    fields = abi.SUBMIT.unpack(operation.encode())
+    assert {name: fields[name] for name in expected} == expected
+    assert operation.encode()[abi.SUBMIT.size :] == operation.data
+
+
+def test_a_refusal_is_an_error_with_the_status() -> None:
+    """Fact: STATUS_NOT_IMPLEMENTED on SUBMIT is `not_implemented`; the wait sent along is read all the same."""
+
+    def reply(code: int, data: bytes) -> Answer:
+        return Answer(status=abi.STATUS["STATUS_NOT_IMPLEMENTED"], win32=1)
+
+    with pytest.raises(DriverRefusal) as refusal:
+        WskClient(Recorder(reply)).run(Operation(function=Function.DISCONNECT))
+    assert refusal.value.not_implemented
+    assert "STATUS_NOT_IMPLEMENTED" in refusal.value.why
+
+
+def test_an_operation_that_does_not_end_is_a_deadline() -> None:
+    """Fact: run and result raise with the record in words; wait gives the record as it is."""
+
+    def reply(code: int, data: bytes) -> Answer:
+        outstanding = record(state=State.OUTSTANDING, flags=RecordFlag.TIMED_OUT)
+        return outstanding if code == Ioctl.WAIT else Answer()
+
+    client = WskClient(Recorder(reply))
+    with pytest.raises(DeadlineExceeded) as error:
+        client.run(Operation.close(1), Deadline.after(0.1))
+    assert "OUTSTANDING" in error.value.why
+    pending = client.accept(1)
+    assert not pending.wait(Deadline.after(0.1)).final
+    with pytest.raises(DeadlineExceeded):
+        pending.result(Deadline.after(0.1))
+
+
+def test_data_that_does_not_fit_is_fetched() -> None:
+    """Fact: the rest of a large receive is fetched by offset until all of it is there."""
+    whole = bytes(range(256)) * 4
+
+    def reply(code: int, data: bytes) -> Answer:
+        at = 0 if code == Ioctl.WAIT else abi.FETCH.unpack(data)["data_offset"] if code == Ioctl.FETCH else None
+        if at is None:
+            return Answer()
+        return record(whole[at : at + 300], data_total=len(whole), data_offset=at)
+
+    client = WskClient(Recorder(reply))
+    assert client.receive(1, 2048).result(Deadline.after(5)).data == whole
+
+
+def test_the_drivers_timer_fires_before_the_channels_deadline() -> None:
+    """Fact: run's timer is sooner than its deadline; a wait's timer is the deadline, the channel gets more."""
+    device = Recorder(answers)
+    client = WskClient(device)
+    client.run(Operation.close(1), Deadline.after(4))
+    client.wait(1, Deadline.after(4))
+    timers = [abi.WAIT.unpack(data)["timeout_ms"] for code, data, _ in device.sent if code == Ioctl.WAIT]
+    assert 3000 <= timers[0] < 3600
+    assert 3900 <= timers[1] <= 4000
+
+
+def test_close_closes_the_handle() -> None:
+    """Fact: a client's end is its handle's end."""
+    device = Recorder(answers)
+    WskClient(device).close()
+    assert device.closed
