@@ -6,6 +6,7 @@ import getpass
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,6 +75,7 @@ class Lab:
         self._users = FileLock(self.home.root / "users")
         self._probe: ProbeResult | None = None
         self._site: Site | None = None
+        self._stay = False
 
     def __enter__(self) -> Lab:
         with self.home.locked("users"):
@@ -90,7 +92,7 @@ class Lab:
         """Let go of the hypervisor; the last lab process without a guest leaves nothing running."""
         with self.home.locked("users"):
             try:
-                if self._users.held and self._users.try_acquire():
+                if not self._stay and self._users.held and self._users.try_acquire():
                     self._leave_nothing()
             finally:
                 if self._site is not None:
@@ -169,7 +171,14 @@ class Lab:
             home=self.home.root,
             runtime=Path("/run/wsklab") / self.home.short_id,
             hide_kvm=self.acceleration is Acceleration.TCG,
+            expire_argv=self._expire_argv(),
         )
+
+    def _expire_argv(self) -> list[str]:
+        """What the daemon's holder runs each minute, for leases that end while nobody looks."""
+        source = Path(__file__).resolve().parents[1]
+        settings = [f"WSKLAB_HOME={self.home.root}", f"WSKLAB_MODE={self.choice.mode}", f"PYTHONPATH={source}"]
+        return ["env", *settings, sys.executable, "-m", "wsklab", "gc", "--expired"]
 
     def running_site(self) -> Site | None:
         """The site if its hypervisor runs already; None in private mode without a daemon."""
@@ -279,6 +288,14 @@ class Lab:
         """Every guest of this home."""
         site = self.running_site()
         return site.factory.existing() if site is not None else []
+
+    def expire(self) -> SweepReport:
+        """Only end the users' leases that are over; whatever else runs stays, the daemon included.
+
+        The daemon's holder calls this from inside its namespaces, where it could not stop the daemon anyway.
+        """
+        self._stay = True
+        return self._sweeper(self.running_site(), alone=False).expire()
 
     def sweep(self, *, dry_run: bool = False) -> SweepReport:
         """gc: remove what nobody needs."""

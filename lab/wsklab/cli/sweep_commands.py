@@ -22,10 +22,14 @@ def register(app: typer.Typer) -> None:
     command(group, "show", help="The settings as they are after merging all sources.")(show)
 
 
-def gc(cli: Runtime, dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, do not do it.")] = False) -> int:
+def gc(
+    cli: Runtime,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, do not do it.")] = False,
+    expired: Annotated[bool, typer.Option("--expired", hidden=True, help="Only leases that are over.")] = False,
+) -> int:
     """Sweep this home."""
     with cli.services.lab(cli.config()) as lab:
-        report = lab.sweep(dry_run=dry_run)
+        report = lab.expire() if expired else lab.sweep(dry_run=dry_run)
     removed = [{"kind": item.kind, "name": item.name, "why": item.why} for item in report.removed]
     cli.output.document({"removed": removed, "kept": report.kept})
     if removed:
