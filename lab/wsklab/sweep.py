@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -192,7 +193,7 @@ def _give_notice(guest: Guest) -> None:
     message = "wsklab: this guest's lease has ended; it is powered off within ten minutes"
     command = {
         "execute": "guest-exec",
-        "arguments": {"path": "/bin/sh", "arg": ["-c", f"echo '{message}' >/dev/console"]},
+        "arguments": {"path": "/bin/sh", "arg": ["-c", f"echo {shlex.quote(message)} >/dev/console"]},
     }
     with contextlib.suppress(HypervisorError, DeadlineExceeded):
         guest.domain.agent_command(command, Deadline.after(2.0))
