@@ -99,11 +99,9 @@ def list_images(cli: Runtime) -> int:
 def verify(cli: Runtime, profiles: Annotated[list[str] | None, typer.Argument(metavar="[PROFILE]...")] = None) -> int:
     """Check digests; a damaged image is an error that names the file."""
     store = cli.services.store(cli.config())
-    images = (
-        matching(store.list(), profiles or ["*"], name=lambda i: i.profile, what="image", listing="wsklab image list")
-        if profiles
-        else list(store.list())
-    )
+    images = list(store.list(damaged=True))
+    if profiles:
+        images = matching(images, profiles, name=lambda i: i.profile, what="image", listing="wsklab image list")
     damaged: list[ImageError] = []
     for image in images:
         try:

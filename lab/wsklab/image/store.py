@@ -113,8 +113,8 @@ class ImageStore:
             return "present"
         return "stale" if any(_image_directories(self._root / profile.name)) else "absent"
 
-    def list(self) -> list[Image]:
-        """Every complete image, by profile and age."""
+    def list(self, *, damaged: bool = False) -> list[Image]:
+        """Every complete image, by profile and age; with `damaged` those too whose files are missing or cut."""
         if not self._root.is_dir():
             return []
         found = [
@@ -122,7 +122,7 @@ class ImageStore:
             for folder in sorted(self._root.iterdir())
             if folder.is_dir()
             for directory in _image_directories(folder)
-            if (image := self._load(directory)) is not None
+            if (image := self._load(directory, damaged=damaged)) is not None
         ]
         return sorted(found, key=lambda image: (image.profile, image.manifest.built_at))
 
@@ -204,12 +204,12 @@ class ImageStore:
     def _directory(self, profile: str, key: str) -> Path:
         return self._root / profile / key[:_DIGEST_LENGTH]
 
-    def _load(self, directory: Path) -> Image | None:
-        """The image in a folder, or None when it is not complete."""
+    def _load(self, directory: Path, *, damaged: bool = False) -> Image | None:
+        """The image in a folder, or None when it is not complete and `damaged` ones are not wanted."""
         try:
             manifest = read_manifest(directory)
             for name, record in manifest.files.items():
-                if (directory / name).stat().st_size != record.size:
+                if not damaged and (directory / name).stat().st_size != record.size:
                     return None
         except (ImageError, OSError):
             return None
