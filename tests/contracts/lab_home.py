@@ -97,11 +97,11 @@ class LabCommand:
         variables = {"PYTHONPATH": str(SOURCE), "WSKLAB_HOME": str(self.home), "WSKLAB_MODE": "private"}
         return {**os.environ, **variables}
 
-    def run(self, *words: str, seconds: float = 120.0) -> Answer:
-        """Run a command with `--json` behind its first word."""
+    def run(self, *words: str, seconds: float = 120.0, env: Mapping[str, str] | None = None) -> Answer:
+        """Run a command that was given `--json`."""
         result = run(
-            [sys.executable, "-m", "wsklab", words[0], *words[1:]],
-            deadline=Deadline.after(seconds), check=False, env=self.environ, cwd=self.folder,
+            [sys.executable, "-m", "wsklab", *words],
+            deadline=Deadline.after(seconds), check=False, env={**self.environ, **(env or {})}, cwd=self.folder,
         )  # fmt: skip
         return Answer(result.exit_code, json.loads(result.stdout), result.stderr)
 
