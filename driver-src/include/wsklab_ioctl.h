@@ -11,7 +11,7 @@
  *    STATUS_INFO_LENGTH_MISMATCH, a reserved field that is not zero STATUS_INVALID_PARAMETER.
  *  - One handle is one client. The numbers of operations and sockets are chosen by the client (1 .. 0xFFFFFFFE)
  *    and are its own: nobody else can name them. So a client may send SUBMIT and WAIT in one go.
- *  - No dispatch routine waits. WAIT, DRAIN and QUIESCE are pended IRPs; CancelIo(Ex) ends them.
+ *  - No dispatch routine waits. WAIT, RUN, DRAIN and QUIESCE are pended IRPs; CancelIo(Ex) ends them.
  *  - No kernel pointer is ever returned.
  */
 #ifndef WSKLAB_IOCTL_H
@@ -41,6 +41,7 @@
 #define IOCTL_WSKLAB_QUIESCE WSKLAB_CTL(10u) /* WSKLAB_QUIESCE -> WSKLAB_QUIESCE_RESULT + WSKLAB_OWNER[]; pends */
 #define IOCTL_WSKLAB_FAULTS WSKLAB_CTL(11u)  /* reserved: STATUS_NOT_SUPPORTED */
 #define IOCTL_WSKLAB_FORWARD WSKLAB_CTL(12u) /* reserved: STATUS_NOT_SUPPORTED (IRPs from above, WSK-IRP-009) */
+#define IOCTL_WSKLAB_RUN WSKLAB_CTL(13u)     /* WSKLAB_SUBMIT + data -> WSKLAB_RECORD + data: SUBMIT and WAIT in one; pends */
 
 /* Limits. HELLO repeats them. */
 #define WSKLAB_MAX_DATA (480u * 1024u)          /* bytes behind a SUBMIT, a record or in one FETCH */
@@ -306,7 +307,7 @@ typedef struct WSKLAB_SUBMIT {
     uint32_t flags;   /* the Flags argument of the function */
     uint16_t version; /* REGISTER: the version asked for; 0x0100 is 1.0 */
     uint16_t reserved0;
-    uint32_t reserved1;
+    uint32_t wait_ms;           /* RUN: the timeout of its WAIT; 0 in a SUBMIT */
     uint64_t socket_context;    /* handed to WSK as it is, never dereferenced */
     uint64_t completion_cookie; /* found through the completion routine's context */
     uint32_t buffer_length;     /* WSK_BUF.Length */
@@ -315,7 +316,7 @@ typedef struct WSKLAB_SUBMIT {
     uint32_t pattern_seed;
     uint32_t chunks[8]; /* WSKLAB_MDL_CHAIN: bytes of each MDL; the sum is mdl_bytes; zeros at the end */
     uint32_t data_length;
-    uint32_t reserved2;
+    uint32_t wait_flags; /* RUN: WSKLAB_RELEASE; 0 in a SUBMIT */
     WSKLAB_ADDRESS local;
     WSKLAB_ADDRESS remote;
     uint64_t reserved3[3];

@@ -95,18 +95,13 @@ static NTSTATUS Hello(REQUEST *Request) {
 
 _Static_assert(sizeof(WSKLAB_BUILD_LABEL) - 1 <= 32, "the build label has 32 bytes");
 
-static NTSTATUS Submit(REQUEST *Request) {
+/* Takes the operation, its data included, out of the buffer, which an answer may then overwrite. */
+static NTSTATUS Launch(REQUEST *Request, WSKLAB_SUBMIT *Submit) {
     OPERATION *operation;
-    WSKLAB_SUBMIT submit;
-    NTSTATUS status;
+    NTSTATUS status = SubmitCheck(Submit, Request->InputBytes);
 
-    if (Request->InputBytes < sizeof(submit)) {
-        return STATUS_INFO_LENGTH_MISMATCH;
-    }
-    RtlCopyMemory(&submit, Request->Buffer, sizeof(submit));
-    status = SubmitCheck(&submit, Request->InputBytes);
     if (NT_SUCCESS(status)) {
-        status = OperationCreate(Request->Client, &submit, Request->Buffer + sizeof(submit), FALSE, &operation);
+        status = OperationCreate(Request->Client, Submit, Request->Buffer + sizeof(*Submit), FALSE, &operation);
     }
     if (!NT_SUCCESS(status)) {
         return status;
@@ -117,6 +112,42 @@ static NTSTATUS Submit(REQUEST *Request) {
     }
     OperationDereference(operation);
     return status;
+}
+
+static NTSTATUS Submit(REQUEST *Request) {
+    WSKLAB_SUBMIT submit;
+
+    if (Request->InputBytes < sizeof(submit)) {
+        return STATUS_INFO_LENGTH_MISMATCH;
+    }
+    RtlCopyMemory(&submit, Request->Buffer, sizeof(submit));
+    return Launch(Request, &submit);
+}
+
+/* SUBMIT and WAIT in one request: most operations are final when their call returns, and a request costs more than the
+ * operation (on Wine several process switches). A refused operation is answered as SUBMIT answers it. */
+static NTSTATUS Run(REQUEST *Request) {
+    WSKLAB_SUBMIT submit;
+    WAIT_REQUEST wait = {.Kind = WAIT_OPERATION, .Room = Request->OutputBytes};
+    NTSTATUS status;
+
+    if (Request->InputBytes < sizeof(submit)) {
+        return STATUS_INFO_LENGTH_MISMATCH;
+    }
+    RtlCopyMemory(&submit, Request->Buffer, sizeof(submit));
+    if (submit.wait_ms > WSKLAB_MAX_TIMEOUT_MS || (submit.wait_flags & ~WSKLAB_RELEASE)) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    if (Request->OutputBytes < sizeof(WSKLAB_RECORD)) {
+        return STATUS_BUFFER_TOO_SMALL;
+    }
+    wait.OpId = submit.op_id;
+    wait.Flags = submit.wait_flags;
+    wait.TimeoutMs = submit.wait_ms;
+    submit.wait_ms = 0;
+    submit.wait_flags = 0;
+    status = Launch(Request, &submit);
+    return NT_SUCCESS(status) ? WaitSubmit(Request->Client, Request->Irp, &wait, &Request->Information) : status;
 }
 
 static NTSTATUS Wait(REQUEST *Request) {
@@ -293,6 +324,8 @@ static NTSTATUS Route(REQUEST *Request, ULONG Code) {
         return Hello(Request);
     case IOCTL_WSKLAB_SUBMIT:
         return Submit(Request);
+    case IOCTL_WSKLAB_RUN:
+        return Run(Request);
     case IOCTL_WSKLAB_WAIT:
         return Wait(Request);
     case IOCTL_WSKLAB_CANCEL:

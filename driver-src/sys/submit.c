@@ -32,7 +32,7 @@ static BOOLEAN AddressIsValid(const WSKLAB_ADDRESS *Address) {
 }
 
 static BOOLEAN ReservedAreZero(const WSKLAB_SUBMIT *Submit) {
-    return Submit->reserved0 == 0 && Submit->reserved1 == 0 && Submit->reserved2 == 0 && Submit->reserved3[0] == 0 &&
+    return Submit->reserved0 == 0 && Submit->wait_ms == 0 && Submit->wait_flags == 0 && Submit->reserved3[0] == 0 &&
            Submit->reserved3[1] == 0 && Submit->reserved3[2] == 0;
 }
 

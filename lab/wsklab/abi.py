@@ -122,6 +122,7 @@ class Ioctl(enum.IntEnum):
     QUIESCE = _ctl(10)
     FAULTS = _ctl(11)
     FORWARD = _ctl(12)
+    RUN = _ctl(13)
 
 
 class Function(enum.IntEnum):
@@ -479,8 +480,8 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
         "delay_ms u32, timeout_ms u32, dispatch_mask u32, irp_source u8, stack_count u8, invoke_flags u8,"
         "second_location u8, call_context u8, dispatch u8, owning_process u8, owning_thread u8, security u8,"
         "mdl_shape u8, fill u8, address_use u8, family u16, type u16, protocol u32, flags u32, version u16,"
-        "reserved0 u16, reserved1 u32, socket_context u64, completion_cookie u64, buffer_length u32,"
-        "buffer_offset u32, mdl_bytes u32, pattern_seed u32, chunks u32*8, data_length u32, reserved2 u32,"
+        "reserved0 u16, wait_ms u32, socket_context u64, completion_cookie u64, buffer_length u32,"
+        "buffer_offset u32, mdl_bytes u32, pattern_seed u32, chunks u32*8, data_length u32, wait_flags u32,"
         "local ADDRESS, remote ADDRESS, reserved3 u64*3",
     ),
     ("WAIT", "header HEADER, op_id u32, timeout_ms u32, flags u32, reserved u32"),

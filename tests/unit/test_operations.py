@@ -23,17 +23,6 @@ class Answer:
 
 
 @dataclass
-class Pending:
-    answer: Answer
-
-    def result(self, deadline: Deadline) -> Answer:
-        return self.answer
-
-    def cancel(self) -> None:
-        raise AssertionError("nothing is cancelled here")
-
-
-@dataclass
 class Recorder:
     """A device that writes down what it is asked and answers from a function."""
 
@@ -44,9 +33,6 @@ class Recorder:
     def ioctl(self, code: int, data: bytes, output_size: int, deadline: Deadline) -> Answer:
         self.sent.append((code, data, output_size))
         return self.reply(code, data)
-
-    def submit_ioctl(self, code: int, data: bytes, output_size: int, deadline: Deadline) -> Pending:
-        return Pending(self.ioctl(code, data, output_size, deadline))
 
     def close(self) -> None:
         self.closed = True
@@ -63,35 +49,20 @@ def record(data: bytes = b"", **values: object) -> Answer:
 
 
 def answers(code: int, data: bytes) -> Answer:
-    return record() if code in (Ioctl.WAIT, Ioctl.FETCH) else Answer()
+    return record() if code in (Ioctl.RUN, Ioctl.WAIT, Ioctl.FETCH) else Answer()
 
 
 def sent_submit(device: Recorder) -> dict[str, object]:
-    return abi.SUBMIT.unpack(next(data for code, data, _ in device.sent if code == Ioctl.SUBMIT))
+    return abi.SUBMIT.unpack(next(data for code, data, _ in device.sent if code in (Ioctl.SUBMIT, Ioctl.RUN)))
 
 
-def test_run_is_submit_and_wait_in_one_go() -> None:
-    """Fact: both requests are sent before an answer is read, with one number, and the wait releases."""
-    order: list[str] = []
-
-    class Late(Recorder):
-        def submit_ioctl(self, code: int, data: bytes, output_size: int, deadline: Deadline) -> Pending:
-            order.append(f"send {Ioctl(code).name}")
-            outer = super().submit_ioctl(code, data, output_size, deadline)
-
-            class Noted(Pending):
-                def result(self, deadline: Deadline) -> Answer:
-                    order.append(f"read {Ioctl(code).name}")
-                    return super().result(deadline)
-
-            return Noted(outer.answer)
-
-    device = Late(answers)
+def test_run_is_one_request() -> None:
+    """Fact: starting an operation, waiting for its end and releasing it travel as one request with a time limit."""
+    device = Recorder(answers)
     WskClient(device).bind(7, SocketAddress.of("127.0.0.1", 80))
-    assert order == ["send SUBMIT", "send WAIT", "read SUBMIT", "read WAIT"]
-    wait = abi.WAIT.unpack(device.sent[1][1])
-    assert wait["op_id"] == sent_submit(device)["op_id"]
-    assert wait["flags"] == abi.RELEASE
+    assert [Ioctl(code).name for code, _, _ in device.sent] == ["RUN"]
+    assert sent_submit(device)["wait_flags"] == abi.RELEASE
+    assert 0 < int(str(sent_submit(device)["wait_ms"])) <= 20_000
 
 
 def test_numbers_are_chosen_here_and_never_twice() -> None:
@@ -100,7 +71,7 @@ def test_numbers_are_chosen_here_and_never_twice() -> None:
     client = WskClient(device)
     client.socket(Category.LISTEN)
     client.socket(Category.LISTEN, new_socket=50)
-    submits = [abi.SUBMIT.unpack(data) for code, data, _ in device.sent if code == Ioctl.SUBMIT]
+    submits = [abi.SUBMIT.unpack(data) for code, data, _ in device.sent if code == Ioctl.RUN]
     assert submits[0]["op_id"] != submits[1]["op_id"]
     assert submits[0]["completion_cookie"] != submits[1]["completion_cookie"]
     assert submits[0]["new_socket"] > 0
@@ -160,7 +131,7 @@ def test_an_operation_that_does_not_end_is_a_deadline() -> None:
 
     def reply(code: int, data: bytes) -> Answer:
         outstanding = record(state=State.OUTSTANDING, flags=RecordFlag.TIMED_OUT)
-        return outstanding if code == Ioctl.WAIT else Answer()
+        return outstanding if code in (Ioctl.RUN, Ioctl.WAIT) else Answer()
 
     client = WskClient(Recorder(reply))
     with pytest.raises(DeadlineExceeded) as error:
@@ -192,9 +163,9 @@ def test_the_drivers_timer_fires_before_the_channels_deadline() -> None:
     client = WskClient(device)
     client.run(Operation.close(1), Deadline.after(4))
     client.wait(1, Deadline.after(4))
-    timers = [abi.WAIT.unpack(data)["timeout_ms"] for code, data, _ in device.sent if code == Ioctl.WAIT]
-    assert 3000 <= timers[0] < 3600
-    assert 3900 <= timers[1] <= 4000
+    (_, run, _), (_, wait, _) = device.sent
+    assert 3000 <= abi.SUBMIT.unpack(run)["wait_ms"] < 3600
+    assert 3900 <= abi.WAIT.unpack(wait)["timeout_ms"] <= 4000
 
 
 def test_close_closes_the_handle() -> None:

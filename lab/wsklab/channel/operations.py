@@ -1,7 +1,7 @@
 """WSK operations in a guest: what to call, one round trip per call, records back.
 
 `WskClient` speaks to the driver through one open device handle. The numbers of operations and sockets
-are chosen here, so a submit and its wait travel together.
+are chosen here, so starting an operation and waiting for its end is one request (RUN).
 
 Example::
 
@@ -100,24 +100,11 @@ class IoctlResult(Protocol):
         """The bytes returned."""
 
 
-class PendingIoctl(Protocol):
-    """A DeviceIoControl under way."""
-
-    def result(self, deadline: Deadline) -> IoctlResult:
-        """Its end."""
-
-    def cancel(self) -> None:
-        """Ask the guest to cancel it; its end still comes."""
-
-
 class IoctlDevice(Protocol):
     """An open device handle in a guest."""
 
     def ioctl(self, code: int, data: bytes, output_size: int, deadline: Deadline) -> IoctlResult:
         """One DeviceIoControl, awaited."""
-
-    def submit_ioctl(self, code: int, data: bytes, output_size: int, deadline: Deadline) -> PendingIoctl:
-        """Send one DeviceIoControl and go on."""
 
     def close(self) -> None:
         """Close the handle."""
@@ -258,8 +245,8 @@ class Operation:
         """WskCloseSocket."""
         return cls(function=Function.CLOSE, socket=socket, **more)
 
-    def encode(self) -> bytes:
-        """The SUBMIT request."""
+    def encode(self, *, wait_ms: int = 0, wait_flags: int = 0) -> bytes:
+        """The SUBMIT request; with the two for the wait, the RUN request."""
         use = self.address_use
         if use is None:
             use = (AddressUse.LOCAL if self.local else AddressUse(0)) | (
@@ -274,6 +261,8 @@ class Operation:
         del values["data"]
         values.update(
             header=abi.SUBMIT.header(),
+            wait_ms=wait_ms,
+            wait_flags=wait_flags,
             second_location=int(self.second_location),
             address_use=use,
             buffer_length=length,
@@ -382,7 +371,7 @@ class WskClient:
         return PendingOperation(self, operation)
 
     def run(self, operation: Operation, deadline: Deadline | None = None, *, release: bool = True) -> Record:
-        """Start an operation and wait for its end: one round trip.
+        """Start an operation and wait for its end: one request.
 
         Args:
             operation: what to call.
@@ -395,17 +384,9 @@ class WskClient:
         """
         deadline = self._within(deadline)
         operation = self._number(operation)
-        submitted = self._device.submit_ioctl(Ioctl.SUBMIT, operation.encode(), 0, deadline)
         size = abi.RECORD.size + min(operation.expects, _CHUNK)
-        waiting = self._device.submit_ioctl(
-            Ioctl.WAIT, _wait_request(operation.op_id, _sooner_ms(deadline), release=release), size, deadline
-        )
-        try:
-            _check(submitted.result(deadline), _describe(operation))
-        except DriverRefusal:
-            waiting.result(deadline)  # answered at once: the driver does not know the number
-            raise
-        answer = _check(waiting.result(deadline), f"the wait for {_describe(operation)}")
+        request = operation.encode(wait_ms=_sooner_ms(deadline), wait_flags=abi.RELEASE if release else 0)
+        answer = self._call(Ioctl.RUN, request, size, deadline, what=_describe(operation))
         record = self._complete(Record.decode(answer), deadline, release=release)
         if not record.final:
             raise deadline.exceeded(f"the end of {record.function.name} #{record.op_id}", last=record.describe())

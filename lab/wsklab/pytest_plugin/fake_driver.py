@@ -133,6 +133,7 @@ class FakeDriver:
         handlers: Mapping[int, Callable[[bytes, Deadline], FakeIoctlResult]] = {
             Ioctl.HELLO: self._hello,
             Ioctl.SUBMIT: self._submit,
+            Ioctl.RUN: self._run,
             Ioctl.WAIT: self._wait,
             Ioctl.FETCH: self._fetch,
             Ioctl.CANCEL: self._cancel,
@@ -143,10 +144,6 @@ class FakeDriver:
         }
         handler = handlers.get(code)
         return handler(data, deadline) if handler else FakeIoctlResult(STATUS["STATUS_NOT_SUPPORTED"], 50, b"")
-
-    def submit_ioctl(self, code: int, data: bytes, output_size: int, deadline: Deadline) -> FakeIoctlResult:
-        """The same: the model never lets anybody wait."""
-        return self.ioctl(code, data, output_size, deadline)
 
     def close(self) -> None:
         """End everything that the handle owns."""
@@ -183,6 +180,14 @@ class FakeDriver:
         else:
             self._start(operation)
         return _answer(b"")
+
+    def _run(self, data: bytes, deadline: Deadline) -> FakeIoctlResult:
+        values = abi.SUBMIT.unpack(data)
+        submitted = self._submit(data, deadline)
+        if submitted.status != 0:
+            return submitted
+        wait = abi.WAIT.pack(op_id=values["op_id"], timeout_ms=values["wait_ms"], flags=values["wait_flags"])
+        return self._wait(wait, deadline)
 
     def _wait(self, data: bytes, deadline: Deadline) -> FakeIoctlResult:
         request = abi.WAIT.unpack(data)
