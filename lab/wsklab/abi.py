@@ -80,25 +80,12 @@ MAX_NUMBER = 0xFFFF_FFFE
 
 def limits() -> Mapping[str, int]:
     """The limits by their C names without the prefix, for the comparison with the header."""
-    return MappingProxyType(
-        {
-            "ABI_VERSION": ABI_VERSION,
-            "RELEASE": RELEASE,
-            "PREFILL": PREFILL,
-            "UNTOUCHED_BYTE": UNTOUCHED_BYTE,
-            "MAX_DATA": MAX_DATA,
-            "MAX_BUFFER": MAX_BUFFER,
-            "MAX_OPERATIONS": MAX_OPERATIONS,
-            "MAX_SOCKETS": MAX_SOCKETS,
-            "MAX_CLIENTS": MAX_CLIENTS,
-            "EVENT_CAPACITY": EVENT_CAPACITY,
-            "MAX_STACK_COUNT": MAX_STACK_COUNT,
-            "MAX_CHUNKS": MAX_CHUNKS,
-            "MAX_TIMEOUT_MS": MAX_TIMEOUT_MS,
-            "GRACE_MS": GRACE_MS,
-            "MAX_NUMBER": MAX_NUMBER,
-        }
+    names = (
+        *("ABI_VERSION", "RELEASE", "PREFILL", "UNTOUCHED_BYTE", "MAX_DATA", "MAX_BUFFER", "MAX_OPERATIONS"),
+        *("MAX_SOCKETS", "MAX_CLIENTS", "EVENT_CAPACITY", "MAX_STACK_COUNT", "MAX_CHUNKS", "MAX_TIMEOUT_MS"),
+        *("GRACE_MS", "MAX_NUMBER"),
     )
+    return MappingProxyType({name: globals()[name] for name in names})
 
 
 def _ctl(number: int) -> int:
