@@ -67,6 +67,8 @@ def run(
         raise
     cli.output.document(document.model_dump(mode="json", by_alias=True))
     show_matrix(cli, document)
+    if document.exit_code == exits.INTERRUPTED:
+        raise KeyboardInterrupt  # pytest took the signal; what was put away is said where it is said for all commands
     return document.exit_code
 
 
