@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -97,10 +96,14 @@ class LabCommand:
         variables = {"PYTHONPATH": str(SOURCE), "WSKLAB_HOME": str(self.home), "WSKLAB_MODE": "private"}
         return {**os.environ, **variables}
 
+    def argv(self, *words: str) -> list[str]:
+        """The command line."""
+        return [sys.executable, "-m", "wsklab", *words]
+
     def run(self, *words: str, seconds: float = 120.0, env: Mapping[str, str] | None = None) -> Answer:
         """Run a command that was given `--json`."""
         result = run(
-            [sys.executable, "-m", "wsklab", *words],
+            self.argv(*words),
             deadline=Deadline.after(seconds), check=False, env={**self.environ, **(env or {})}, cwd=self.folder,
         )  # fmt: skip
         return Answer(result.exit_code, json.loads(result.stdout), result.stderr)
@@ -115,7 +118,7 @@ class LabCommand:
         """A command at work, in a session of its own; output goes to files in the folder."""
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
             return subprocess.Popen(
-                [sys.executable, "-m", "wsklab", *words],
+                self.argv(*words),
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=dict(self.environ), cwd=self.folder,
                 start_new_session=True,
             )  # fmt: skip
@@ -143,7 +146,3 @@ class LabCommand:
             if ours and not words[0].endswith((b"unshare", b"setsid")):
                 return int(path.parent.name)
         return None
-
-    def kill(self, pid: int) -> None:
-        """End a process at once, as a crash would."""
-        os.kill(pid, signal.SIGKILL)
