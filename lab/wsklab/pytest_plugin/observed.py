@@ -73,7 +73,8 @@ class ObservedClient(WskClient):
             DeadlineExceeded: a close did not end.
         """
         deadline = Deadline.after(self._settle_s)
-        for entry in self.sockets(deadline):
+        # the newest first, so that what was accepted goes before its listener (docs/wine.md: Wine closes it twice)
+        for entry in reversed(self.sockets(deadline)):
             if entry.state is SocketState.OPEN:
                 self.close_socket(entry.number, deadline=deadline)
         for op_id, operation in self._made.items():
