@@ -146,6 +146,8 @@ def render_matrix(document: RunDocument, catalogue: Catalogue, *, all_rules: boo
         for profile, counts in figure.counts:
             said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in RuleVerdict if counts[verdict])
             parts.append(Text(f"{profile}: {said}"))
+    if document.imported:
+        parts.append(Text(f"brought by {visible(document.imported, 200)}"))
     parts.extend(_findings(document))
     parts.extend(
         Text(f"problem: {visible(': '.join(part for part in problem.values() if part), 400)}", style="bold magenta")
