@@ -111,6 +111,7 @@ class FakeServices(Services):
         self.error = error
         self.boot_error: BaseException | None = None
         self.destroyed: list[str] = []
+        self.handed_over: list[str] = []
         self.images: dict[str, str] = {"wine-bookworm": "present"}
 
     @contextlib.contextmanager
@@ -126,7 +127,15 @@ class FakeServices(Services):
         """A store that knows states only."""
         return SimpleNamespace(state=lambda profile: self.images.get(profile.name, "absent"), list=list)
 
-    def start_guest(self, lab: Any, profile: Any, *, name: str, expires: str) -> Any:
+    def unfinished(self, lab: Any) -> contextlib.AbstractContextManager[str]:
+        """A run that nobody keeps."""
+        return contextlib.nullcontext("up-1")
+
+    def hand_over(self, guest: Any) -> None:
+        """Remember the name."""
+        self.handed_over.append(guest.name)
+
+    def start_guest(self, lab: Any, profile: Any, *, name: str, expires: str, run: str) -> Any:
         """Start, or fail from the second guest on."""
         if self.error is not None and len(self.known) >= 1:
             raise self.error
@@ -394,6 +403,16 @@ def test_interrupt_says_what_was_cleaned(tmp_path: Path) -> None:
     answer = call(services, "up", "wine-bookworm", "--count", "2")
 
     assert (answer.code, "guest wine-bookworm-10" in answer.err) == (exits.INTERRUPTED, True)
+
+
+def test_guests_are_the_user_s_only_when_all_are_ready(services: FakeServices) -> None:
+    """Until then they are of a run that dies with the command, so that a killed `up` leaves work for gc only."""
+    assert call(services, "up", "wine-bookworm", "--count", "2").code == exits.OK
+    assert services.handed_over == ["wine-bookworm-10", "wine-bookworm-11"]
+
+    services.boot_error = KeyboardInterrupt()
+    call(services, "up", "wine-bookworm")
+    assert len(services.handed_over) == 2
 
 
 def test_interrupt_while_the_first_guest_boots(services: FakeServices) -> None:

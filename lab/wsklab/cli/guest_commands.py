@@ -145,12 +145,12 @@ def up(
     if name and count > 1:
         raise UsageError("--name and --count do not go together", why="names are unique", fix="leave one of them out")
     started: list[Guest] = []
-    with cli.services.lab(cli.config()) as lab:
+    with cli.services.lab(cli.config()) as lab, cli.services.unfinished(lab) as run:
         chosen = one(lab.profiles.values(), profile, name=lambda p: p.name, what="profile", listing="wsklab guests")
         try:
             for _ in range(count):
                 with cli.output.progress(f"guest {chosen.name}") as step:
-                    guest = cli.services.start_guest(lab, chosen, name=name, expires=expiry_after(span))
+                    guest = cli.services.start_guest(lab, chosen, name=name, expires=expiry_after(span), run=run)
                     started.append(guest)
                     step("booting")
                     cli.services.wait_ready(lab, guest, chosen)
@@ -162,6 +162,8 @@ def up(
                 cli.services.destroy(lab, guest)
                 cli.cleaned.append(f"guest {guest.name}")
             raise
+        for guest in started:
+            cli.services.hand_over(guest)
         rows = [describe(cli, lab, guest) for guest in started]
     cli.output.document({"guests": rows})
     for row in rows:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -34,6 +34,13 @@ __all__ = ["Services"]
 
 #: Budget for building, signing and checking the driver, in seconds at timeout factor 1.
 _BUILD_S = 300.0
+
+
+@contextmanager
+def _naming(name: str, held: AbstractContextManager[object]) -> Iterator[str]:
+    """Hold something, and give its name instead of it."""
+    with held:
+        yield name
 
 
 class Services:
@@ -74,11 +81,30 @@ class Services:
 
     # -- guests --------------------------------------------------------------------------------
 
-    def start_guest(self, lab: Lab, profile: GuestProfile, *, name: str, expires: str) -> Guest:
-        """Start a guest that belongs to this user; it boots when this returns."""
+    def unfinished(self, lab: Lab) -> AbstractContextManager[str]:
+        """A run, by its id, that lives as long as the command: whose guests are until they are ready.
+
+        A command that is killed half-way leaves guests that nobody was told of; so they are of a run that is
+        not alive, and `gc` takes them.
+        """
+        import uuid
+
+        run = f"up-{uuid.uuid4().hex[:12]}"
+        return _naming(run, lab.home.run_alive(run))
+
+    def start_guest(self, lab: Lab, profile: GuestProfile, *, name: str, expires: str, run: str) -> Guest:
+        """Start a guest that will belong to this user (`hand_over`); it boots when this returns."""
         from wsklab.guest import Claim
 
-        return lab.start_guest(profile, Claim(owner=lab.owner, purpose="user", expires=expires, name=name))
+        return lab.start_guest(profile, Claim(owner=lab.owner, purpose="user", run=run, expires=expires, name=name))
+
+    def hand_over(self, guest: Guest) -> None:
+        """From now on the guest is the user's, until its lease expires."""
+        import dataclasses
+
+        metadata = guest.domain.metadata()
+        if metadata is not None:
+            guest.domain.set_metadata(dataclasses.replace(metadata, run=""))
 
     def wait_ready(self, lab: Lab, guest: Guest, profile: GuestProfile) -> None:
         """Wait until a guest is ready and remember how long that took.
