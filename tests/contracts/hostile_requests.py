@@ -70,6 +70,7 @@ def submit(rng: random.Random) -> tuple[dict[str, object], bytes]:
         "version": 0x100,
         "address_use": rng.randrange(4),
         "local": SocketAddress.of("127.0.0.1", rng.choice((0, 4500, 4501))).slot(),
+        # No port that a listener may have: on Wine, closing a listener that accepted closes a stranger's handle.
         "remote": SocketAddress.of("127.0.0.1", rng.choice((1, 4600, 4601))).slot(),
     }
     if values["irp_source"] == 2:
