@@ -123,15 +123,17 @@ def operations(lab: Lab, guest: Guest, built: BuildResult, rounds: int) -> list[
                 assert record.new_socket, record
                 return record.new_socket
 
-            bytes_s, creates_s, closes_s = [], [], []
+            bytes_s, hellos_s, creates_s, closes_s = [], [], [], []
             for number in range(rounds + 5):
                 a = _timed(one_byte)
+                h = _timed(client.hello)
                 started = time.perf_counter()
                 socket = create()
                 b = time.perf_counter() - started
                 c = _timed(lambda: client.close_socket(socket))  # noqa: B023 - called at once
                 if number >= 5:  # the first ones fill caches
                     bytes_s.append(a * 1000)
+                    hellos_s.append(h * 1000)
                     creates_s.append(b * 1000)
                     closes_s.append(c * 1000)
             client.close()
@@ -142,6 +144,7 @@ def operations(lab: Lab, guest: Guest, built: BuildResult, rounds: int) -> list[
     byte = "one byte over the same SSH connection"
     return [
         _figure(f"{name}: {byte}", "ms", bytes_s),
+        _figure(f"{name}: one request that does nothing in the driver", "ms", hellos_s, against=byte, base=base),
         _figure(f"{name}: create a listening socket", "ms", creates_s, against=byte, base=base),
         _figure(f"{name}: close it", "ms", closes_s, against=byte, base=base),
         _figure(f"{name}: one operation by one ssh exec", "ms", single, against=byte, base=base),
