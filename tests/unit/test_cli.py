@@ -36,6 +36,7 @@ from wsklab.errors import (
     GuestCommandError,
     HostCommandError,
     HostFull,
+    ImageError,
     LabError,
 )
 from wsklab.mode import ModeChoice
@@ -91,6 +92,9 @@ class FakeLab:
         self.timeouts = Timeouts(scale=1.0)
         self.acceleration = "tcg"
         self.swept: list[bool] = []
+
+    #: every image is there
+    store = SimpleNamespace(find=lambda profile: profile)
 
     def guests(self) -> list[FakeGuest]:
         """The guests."""
@@ -501,3 +505,38 @@ def test_termination_signal_is_an_interrupt(tmp_path: Path) -> None:
     answer = call(Terminated(tmp_path), "up", "wine-bookworm")
 
     assert (answer.code, signal.getsignal(signal.SIGTERM)) == (exits.INTERRUPTED, before)
+
+
+# -- images for users who are not root -----------------------------------------------------------------------------
+
+
+class Baker(Services):
+    """A user's services: sudo is noted, and makes the image or not."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        self.asked: list[Sequence[str]] = []
+
+    def as_root(self, argv: Sequence[str]) -> int:
+        """What sudo would run."""
+        self.asked.append(argv)
+        return self.code
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_user_bakes_by_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Without root the bake runs by sudo into the same home; an image that is not there afterwards is an error."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    baker = Baker(code)
+    lab: Any = SimpleNamespace(
+        home=SimpleNamespace(root=tmp_path),
+        choice=SimpleNamespace(mode="system"),
+        profile=lambda name: name,
+        store=SimpleNamespace(find=lambda _profile: "image" if baker.asked and code == 0 else None),
+    )
+    profile: Any = SimpleNamespace(name="wine-bookworm")
+    with contextlib.nullcontext() if code == 0 else pytest.raises(ImageError, match="was not made"):
+        baker.ensure_image(lab, profile, Output(stdout=io.StringIO(), stderr=io.StringIO()))
+    (argv,) = baker.asked
+    assert f"WSKLAB_HOME={tmp_path}" in argv
+    assert list(argv)[-3:] == ["image", "build", "wine-bookworm"]

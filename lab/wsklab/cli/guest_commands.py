@@ -147,6 +147,7 @@ def up(
     started: list[Guest] = []
     with cli.services.lab(cli.config()) as lab, cli.services.unfinished(lab) as run:
         chosen = one(lab.profiles.values(), profile, name=lambda p: p.name, what="profile", listing="wsklab guests")
+        cli.services.ensure_image(lab, chosen, cli.output)
         try:
             for _ in range(count):
                 with cli.output.progress(f"guest {chosen.name}") as step:

@@ -185,13 +185,41 @@ class Services:
         return check_pe(file, driver_source_root() / "imports.toml" if ours else None)
 
     def ensure_image(self, lab: Lab, profile: GuestProfile, output: Output) -> None:
-        """Bake a profile's image when it is absent or stale, showing progress."""
+        """Bake a profile's image when it is absent or stale, showing progress; by sudo where we are not root."""
         if lab.store.find(profile) is not None:
+            return
+        if os.geteuid() != 0:
+            self.bake_as_root(lab, profile.name, output)
             return
         from wsklab.cli.output import stages
 
         with output.progress(f"image {profile.name}") as step:
             lab.ensure_image(profile, stages(step))
+
+    def bake_as_root(self, lab: Lab, profile: str, output: Output) -> None:
+        """Bake by sudo, into the same home: the bake makes a root file system.
+
+        Raises:
+            ImageError: sudo refused, or the bake failed (it said why).
+        """
+        from wsklab.errors import ImageError
+
+        output.note(f"image {profile}: baking needs root, so sudo asks now")
+        settings = [f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
+        argv = ["env", *settings, *self.launcher(os.environ), "image", "build", profile]
+        code = self.as_root(argv)
+        if code != 0 or lab.store.find(lab.profile(profile)) is None:
+            raise ImageError(
+                f"the image of {profile} was not made",
+                why=f"sudo ended with {code}",
+                fix=f"sudo wsklab image build {profile}",
+            )
+
+    def as_root(self, argv: Sequence[str]) -> int:
+        """Run a command by sudo on the user's terminal; its output goes to standard error. Returns its exit code."""
+        actions = [(os.POSIX_SPAWN_DUP2, sys.stderr.fileno(), sys.stdout.fileno())]
+        child = os.posix_spawnp("sudo", ["sudo", *argv], os.environ, file_actions=actions)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def run_suite(
         self,

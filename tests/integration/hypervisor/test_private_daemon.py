@@ -131,10 +131,8 @@ def test_killing_it_leaves_nothing(place: _Place, kernel: Path, victim: str) -> 
         _ = daemon.netns
     daemon.start(Deadline.after(10))
     with LibvirtHypervisor(daemon.uri) as hypervisor:
-        found = hypervisor.domains("h")
-        assert [one.uuid for one in found] == [domain.uuid]
-        assert found[0].state() == "off"
-        found[0].undefine()
+        # the guests died with it: a definition that stayed would keep their names taken
+        assert hypervisor.domains("h") == []
 
 
 def test_a_daemon_that_keeps_dying_ends_the_holder_with_the_reason(place: _Place) -> None:
