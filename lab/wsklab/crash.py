@@ -22,6 +22,8 @@ _KERNEL_DIED = re.compile(
     r"Kernel panic - not syncing|BUG: unable to handle|Oops: |\*\*\* STOP: 0x|general protection fault"
 )
 _DRIVER_HOST_DIED = re.compile(r"wsklab: driver host died")
+#: Weaker: a host that ended without a reason. A driver that failed to start looks so, too.
+_DRIVER_HOST_ENDED = re.compile(r"wsklab: driver host ended")
 
 
 class Fault(enum.StrEnum):
@@ -101,7 +103,9 @@ def _host(signals: Signals) -> tuple[Fault, str] | None:
 
 
 def _silence(signals: Signals) -> tuple[Fault, str] | None:
-    """A guest that lives: its driver hangs, or only our channel to it broke."""
+    """A guest that lives: its driver is gone, or hangs, or only our channel to it broke."""
+    if _DRIVER_HOST_ENDED.search(signals.console_tail):
+        return Fault.CRASHED, "the driver's host process ended and nothing says why"
     answers = bool(signals.agent_answers or signals.port_answers)
     if signals.operation and (answers or not signals.channel_lost):
         return Fault.HUNG, f"{signals.operation} is beyond its deadline while the guest is alive"

@@ -18,6 +18,12 @@ ALIVE = {"domain_state": "running", "vcpu_progress": True, "agent_answers": True
         ({**ALIVE, "vcpu_progress": False, "operation": "accept 7"}, Fault.LAB_ERROR, "starved"),
         ({**ALIVE, "console_tail": "Kernel panic - not syncing: x"}, Fault.CRASHED, "Kernel panic"),
         ({**ALIVE, "console_tail": "wsklab: driver host died: winedevice"}, Fault.CRASHED, "driver's host"),
+        ({**ALIVE, "console_tail": "wsklab: driver host ended: winedevice.exe 7"}, Fault.CRASHED, "nothing says why"),
+        (
+            {**ALIVE, "console_tail": "wsklab: driver host ended: winedevice.exe 7", "vcpu_progress": False},
+            Fault.LAB_ERROR,
+            "starved",
+        ),
         ({**ALIVE, "events": ("panicked",)}, Fault.CRASHED, "reported a panic"),
         ({**ALIVE, "events": ("rebooted",)}, Fault.CRASHED, "rebooted"),
         ({"domain_state": "crashed"}, Fault.CRASHED, "kernel died"),
