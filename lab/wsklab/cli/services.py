@@ -204,19 +204,26 @@ class Services:
         """
         from wsklab.errors import ImageError
 
-        output.note(f"image {profile}: baking needs root, so sudo asks now")
+        output.note(f"image {profile}: baking needs root, which sudo gives")
         settings = [f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
         argv = ["env", *settings, *self.launcher(os.environ), "image", "build", profile]
-        code = self.as_root(argv)
-        if code != 0 or lab.store.find(lab.profile(profile)) is None:
+        try:
+            why = f"sudo ended with {self.as_root(argv)}"
+        except OSError as error:
+            why = f"baking needs root, and sudo cannot be started: {error.strerror}"
+        if lab.store.find(lab.profile(profile)) is None:
             raise ImageError(
                 f"the image of {profile} was not made",
-                why=f"sudo ended with {code}",
+                why=why,
                 fix=f"sudo wsklab image build {profile}",
             )
 
     def as_root(self, argv: Sequence[str]) -> int:
-        """Run a command by sudo on the user's terminal; its output goes to standard error. Returns its exit code."""
+        """Run a command by sudo on the user's terminal; its output goes to standard error. Returns its exit code.
+
+        Raises:
+            OSError: there is no sudo.
+        """
         actions = [(os.POSIX_SPAWN_DUP2, sys.stderr.fileno(), sys.stdout.fileno())]
         child = os.posix_spawnp("sudo", ["sudo", *argv], os.environ, file_actions=actions)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
