@@ -1,34 +1,43 @@
-"""Whether the host has room for one more guest: told in one line, before anything is started."""
+"""Whether the host has room for one more guest: told in one line, before anything is started.
+
+Guests of all homes count, each with all that it may use, whatever it uses now: the claims of the slot
+table say so, and admission happens under that table's lock.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsklab.errors import HostFull
+from wsklab.lease import SlotClaim
 
-__all__ = ["Room", "require_room"]
+__all__ = ["Limits", "Room", "fitting", "require_room"]
 
 #: What QEMU itself takes beside the guest's memory, in MiB (translation cache of 128 MiB included).
 _OVERHEAD_MIB = 192
 
+_GIVE_BACK = "`wsklab list` shows the guests, `wsklab down NAME` gives one back"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What the host has, in MiB.
+    """What the host has; memory and disk in MiB.
 
     Attributes:
         memory_total: its memory.
         memory_available: what can be had without swapping.
         disk_free: free space where the overlays are.
+        cores: processors that this process may use.
     """
 
     memory_total: int
     memory_available: int
     disk_free: int
+    cores: int
 
     @classmethod
     def of_host(cls, store: Path, *, meminfo: Path = Path("/proc/meminfo")) -> Room:
@@ -40,45 +49,105 @@ class Room:
             memory_total=values["MemTotal"],
             memory_available=values["MemAvailable"],
             disk_free=space.f_bavail * space.f_frsize // (1 << 20),
+            cores=len(os.sched_getaffinity(0)),
         )
 
 
-def require_room(
-    room: Room,
-    *,
-    memory_mib: int,
-    disk_mib: int,
-    running: Sequence[int],
-    memory_reserve_mib: int,
-    disk_reserve_mib: int,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the settings leave alone, and what a user may have.
+
+    Attributes:
+        memory_reserve_mib: memory that stays untouched.
+        disk_reserve_mib: disk space that stays untouched.
+        vcpus_per_core: most virtual processors for each processor of the host.
+        quota: most guests of one user; None: no limit.
+    """
+
+    memory_reserve_mib: int
+    disk_reserve_mib: int
+    vcpus_per_core: int
+    quota: int | None = None
+
+
+def require_room(room: Room, wanted: SlotClaim, claims: Sequence[SlotClaim], limits: Limits) -> None:
     """Admit one guest or say why not.
 
     Args:
         room: what the host has.
-        memory_mib: the new guest's memory.
-        disk_mib: what its overlay can grow to.
-        running: the memory of each guest that is there already: promised in full, whatever it uses now.
-        memory_reserve_mib: memory that stays untouched.
-        disk_reserve_mib: disk space that stays untouched.
+        wanted: the new guest.
+        claims: the guests that are there already, of all homes and users.
 
     Raises:
-        HostFull: not enough memory or disk.
+        HostFull: not enough memory, disk or processors, or the user has as many guests as allowed.
     """
-    need = memory_mib + _OVERHEAD_MIB
-    promised = sum(memory + _OVERHEAD_MIB for memory in running)
-    left = min(room.memory_total - promised, room.memory_available) - memory_reserve_mib
+    own = sum(claim.owner == wanted.owner for claim in claims)
+    if limits.quota is not None and own >= limits.quota:
+        raise HostFull(
+            f"{wanted.owner} holds {own} guests already, no more than {limits.quota} are allowed",
+            why=f"the setting quota is {limits.quota}",
+            fix=_GIVE_BACK,
+        )
+    _require_memory(room, wanted, claims, limits)
+    vcpus = sum(claim.vcpus for claim in claims)
+    if vcpus + wanted.vcpus > room.cores * limits.vcpus_per_core:
+        raise HostFull(
+            f"not enough processors for one more guest: it needs {wanted.vcpus} virtual ones, "
+            f"{max(room.cores * limits.vcpus_per_core - vcpus, 0)} are left",
+            why=f"{room.cores} cores with {limits.vcpus_per_core} each, {vcpus} promised to {len(claims)} guests",
+            fix=f"{_GIVE_BACK}; or a larger vcpus_per_core",
+        )
+    promised = _growth(claims, wanted.directory)
+    left = room.disk_free - promised - limits.disk_reserve_mib
+    if wanted.disk_mib > left:
+        raise HostFull(
+            f"not enough disk for one more guest: its overlay can grow to {wanted.disk_mib} MiB, "
+            f"{max(left, 0)} MiB are left",
+            why=f"{room.disk_free} MiB free, {promised} MiB promised to {len(claims)} guests, "
+            f"{limits.disk_reserve_mib} MiB reserved",
+            fix="`wsklab gc`, or a home on a larger disk (WSKLAB_HOME)",
+        )
+
+
+def _require_memory(room: Room, wanted: SlotClaim, claims: Sequence[SlotClaim], limits: Limits) -> None:
+    need = wanted.memory_mib + _OVERHEAD_MIB
+    promised = sum(claim.memory_mib + _OVERHEAD_MIB for claim in claims)
+    left = min(room.memory_total - promised, room.memory_available) - limits.memory_reserve_mib
     if need > left:
         raise HostFull(
             f"not enough memory for one more guest: it needs {need} MiB, {max(left, 0)} MiB are left",
             why=f"{room.memory_available} of {room.memory_total} MiB available, {promised} MiB promised to "
-            f"{len(running)} guests, {memory_reserve_mib} MiB reserved",
-            fix="`wsklab list` and `wsklab down`, fewer --workers, or a smaller memory_reserve_mib",
+            f"{len(claims)} guests, {limits.memory_reserve_mib} MiB reserved",
+            fix=f"{_GIVE_BACK}; or fewer --guests-each, or a smaller memory_reserve_mib",
         )
-    if disk_mib + disk_reserve_mib > room.disk_free:
-        raise HostFull(
-            f"not enough disk for one more guest: its overlay can grow to {disk_mib} MiB, "
-            f"{max(room.disk_free - disk_reserve_mib, 0)} MiB are left",
-            why=f"{room.disk_free} MiB free, {disk_reserve_mib} MiB reserved",
-            fix="`wsklab gc`, or a home on a larger disk (WSKLAB_HOME)",
-        )
+
+
+def _growth(claims: Iterable[SlotClaim], store: Path) -> int:
+    """How much the overlays of guests on the same file system as `store` can still grow, in MiB."""
+    grows = 0
+    for claim in claims:
+        try:
+            if claim.directory.stat().st_dev != store.stat().st_dev:
+                continue
+            used = sum(path.stat().st_blocks for path in claim.directory.iterdir()) // 2048
+        except OSError:  # another user's guest, or one that is just leaving: as if it had used nothing
+            used = 0
+        grows += max(claim.disk_mib - used, 0)
+    return grows
+
+
+def fitting(room: Room, wanted: Sequence[SlotClaim], claims: Sequence[SlotClaim], limits: Limits) -> int:
+    """How many guests of each kind in `wanted` fit beside those that are there; at least 1.
+
+    A guest that is at work wants a processor of its own, so there are no more than cores, however much
+    memory is free. Whether the first of each fits is left to `require_room`, which says why not.
+    """
+    taken = list(claims)
+    for count in range(room.cores // max(len(wanted), 1)):
+        for claim in wanted:
+            try:
+                require_room(room, claim, taken, limits)
+            except HostFull:
+                return max(count, 1)
+            taken.append(claim)
+    return max(room.cores // max(len(wanted), 1), 1)

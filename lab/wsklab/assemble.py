@@ -7,14 +7,14 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 from wsklab import network
-from wsklab.admission import Room, require_room
+from wsklab.admission import Limits, Room, require_room
 from wsklab.channel.protocol import Channel
 from wsklab.config import AccelerationSetting, LabConfig, ModeSetting, default_home
 from wsklab.deadline import Deadline, Timeouts
@@ -27,7 +27,7 @@ from wsklab.hypervisor.libvirt import LibvirtHypervisor
 from wsklab.hypervisor.probe import ProbeResult, probe_acceleration
 from wsklab.hypervisor.protocol import Hypervisor
 from wsklab.image.store import Image, ImageStore
-from wsklab.lease import FIRST_SLOT, LAST_SLOT, SlotTable
+from wsklab.lease import FIRST_SLOT, LAST_SLOT, SlotClaim, SlotTable
 from wsklab.mode import ModeChoice, choose_mode, observe_host
 from wsklab.profile import GuestProfile, load_profiles, unknown_profile
 from wsklab.resources import images_root
@@ -219,6 +219,7 @@ class Lab:
             timeouts=self.timeouts,
             opener=self._open_channel,
             now=lambda: datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            admit=self._admit,
         )
         return Site(hypervisor=hypervisor, factory=factory, via=via)
 
@@ -269,20 +270,24 @@ class Lab:
         """Admit, define and start a guest; it boots when this returns (`Guest.wait_ready` waits).
 
         Raises:
-            HostFull: not enough memory, disk or quota.
+            HostFull: not enough memory, disk or processors, or the user's quota is reached.
         """
         image = self.ensure_image(profile)
-        site = self.site()
-        names = [guest.record.profile for guest in site.factory.existing()]
-        require_room(
-            Room.of_host(self.home.root),
-            memory_mib=profile.memory_mib,
-            disk_mib=profile.disk_gib * 1024,
-            running=[self.profiles[name].memory_mib for name in names if name in self.profiles],
+        return self.site().factory.create(profile, image, claim)
+
+    def _admit(self, wanted: SlotClaim, claims: Sequence[SlotClaim]) -> None:
+        """Called under the slot table's lock, with the guests of all homes on this host."""
+        require_room(Room.of_host(self.home.root), replace(wanted, directory=self.home.root), claims, self.limits)
+
+    @property
+    def limits(self) -> Limits:
+        """What the settings leave alone, and what a user may have."""
+        return Limits(
             memory_reserve_mib=self.config.memory_reserve_mib,
             disk_reserve_mib=self.config.disk_reserve_mib,
+            vcpus_per_core=self.config.vcpus_per_core,
+            quota=self.config.quota,
         )
-        return site.factory.create(profile, image, claim)
 
     def guests(self) -> list[Guest]:
         """Every guest of this home."""

@@ -90,8 +90,11 @@ class LabConfig(BaseModel):
     disk_reserve_mib: int = Field(
         default=2048, ge=0, description="Free space in the store that admission leaves alone, in MiB."
     )
+    vcpus_per_core: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=8, description="Most virtual processors that guests may have for each processor of the host."
+    )
     quota: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Most guests that one user may hold at once; default: no limit but the host's."
+        default=None, description="Most guests that one user may hold on this host; default: no limit but the host's."
     )
     guests: tuple[str, ...] = Field(
         default=("wine-bookworm", "wine-trixie"),

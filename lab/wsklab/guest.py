@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,7 +38,7 @@ from wsklab.errors import (
 from wsklab.home import Home, open_lock
 from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
 from wsklab.image.store import Image
-from wsklab.lease import SlotTable
+from wsklab.lease import SlotClaim, SlotTable
 from wsklab.profile import GuestProfile
 
 __all__ = ["ChannelOpener", "Claim", "Guest", "GuestFactory", "GuestRecord"]
@@ -249,6 +249,7 @@ class GuestFactory:
         network_name: the lab's isolated network.
         subnet: the first three numbers of its addresses, such as `192.168.213`.
         acceleration: what the probe found.
+        admit: raises when the host has no room beside the guests of all homes; None lets everybody in.
     """
 
     home: Home
@@ -261,6 +262,7 @@ class GuestFactory:
     timeouts: Timeouts
     opener: ChannelOpener
     now: Callable[[], str]
+    admit: Callable[[SlotClaim, Sequence[SlotClaim]], None] | None = None
 
     def domain_name(self, name: str) -> str:
         """The domain's name: the lab's mark and the guest's name."""
@@ -270,7 +272,7 @@ class GuestFactory:
         """Define and start a guest on a fresh overlay of `image`; it is booting when this returns.
 
         Raises:
-            UsageError: the name is taken. HostFull: no slot. HypervisorError, HostCommandError.
+            UsageError: the name is taken. HostFull: no slot or no room. HypervisorError, HostCommandError.
         """
         identity = str(uuid.uuid4())
 
@@ -284,7 +286,7 @@ class GuestFactory:
                 held.enter_context(_directory_lock(directory))
                 return directory
 
-            slot, directory = self.slots.claim(make_directory)
+            slot, directory = self.slots.claim(make_directory, SlotClaim.of(profile, claim.owner), self.admit)
             domain: Domain | None = None
             try:
                 guest = self._define(profile, image, claim, identity=identity, slot=slot, directory=directory)

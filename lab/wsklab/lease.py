@@ -13,13 +13,14 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from wsklab.domain_xml import DomainMetadata
 from wsklab.errors import HostError, HostFull, UsageError
+from wsklab.profile import GuestProfile
 
 __all__ = [
     "FIRST_SLOT",
@@ -27,6 +28,7 @@ __all__ = [
     "KEEP_EXPIRED",
     "LAST_SLOT",
     "LeaseState",
+    "SlotClaim",
     "SlotTable",
     "expiry_after",
     "lease_state",
@@ -40,6 +42,9 @@ LAST_SLOT = 99
 GRACE = timedelta(minutes=10)
 #: The overlay of an expired guest is kept this long.
 KEEP_EXPIRED = timedelta(hours=24)
+
+#: Claims that are being written.
+_HALF = ".new-"
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -91,12 +96,54 @@ def lease_state(
     return LeaseState.EXPIRED if moment < expires + GRACE else LeaseState.OVER
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotClaim:
+    """What a claim promises its guest, whoever's it is; 0 and "" where an unreadable claim does not say.
+
+    Attributes:
+        directory: the guest's directory, in whichever home.
+        owner: the user's name.
+        memory_mib: the guest's memory.
+        disk_mib: what its overlay can grow to.
+        vcpus: its virtual processors.
+    """
+
+    directory: Path = Path()
+    owner: str = ""
+    memory_mib: int = 0
+    disk_mib: int = 0
+    vcpus: int = 0
+
+    @classmethod
+    def of(cls, profile: GuestProfile, owner: str) -> SlotClaim:
+        """What a guest of this profile may use."""
+        return cls(owner=owner, memory_mib=profile.memory_mib, disk_mib=profile.disk_gib * 1024, vcpus=profile.vcpus)
+
+    def to_json(self) -> str:
+        """The claim file's text."""
+        return json.dumps({**asdict(self), "directory": str(self.directory)})
+
+    @classmethod
+    def from_json(cls, text: str) -> SlotClaim:
+        """Read a claim file; a damaged one promises nothing, but its slot is taken."""
+        try:
+            document = dict(json.loads(text))
+            numbers = {key: int(document.get(key, 0)) for key in ("memory_mib", "disk_mib", "vcpus")}
+            return cls(directory=Path(str(document["directory"])), owner=str(document.get("owner", "")), **numbers)
+        except (ValueError, KeyError, TypeError):
+            return cls()
+
+
+_PROMISES_NOTHING = SlotClaim()
+
+
 @dataclass(frozen=True, slots=True)
 class SlotTable:
     """Slot numbers of this host, shared by all lab homes on it.
 
-    A claim is a file made with O_EXCL that names its guest directory; it is stale once that
-    directory is gone. All changes happen under one flock.
+    A claim is a file made with O_EXCL that names its guest directory and what the guest may use; it is
+    stale once that directory is gone. All changes happen under one flock, admission included: two labs
+    that ask at the same time cannot both get the last room.
 
     Attributes:
         root: the directory of claims, writable by every user of the host (sticky).
@@ -129,21 +176,30 @@ class SlotTable:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
-    def claim(self, make_directory: Callable[[int], Path]) -> tuple[int, Path]:
+    def claim(
+        self,
+        make_directory: Callable[[int], Path],
+        wanted: SlotClaim = _PROMISES_NOTHING,
+        admit: Callable[[SlotClaim, Sequence[SlotClaim]], None] | None = None,
+    ) -> tuple[int, Path]:
         """Claim the lowest free slot and make its guest directory in the same step.
 
         Args:
             make_directory: makes `guests/<slot>-<uuid>/` for the slot it is given.
+            wanted: what the guest may use; its directory is filled in.
+            admit: given `wanted` and all claims of the host; raises when there is no room for one more.
 
         Raises:
-            HostFull: all slots are taken.
+            HostFull: all slots are taken, or `admit` says so.
         """
         with self._locked():
+            if admit is not None:
+                admit(wanted, self._claims())
             for slot in range(FIRST_SLOT, LAST_SLOT + 1):
                 if not self._claimable(slot):
                     continue
                 directory = make_directory(slot)
-                (self.root / str(slot)).write_text(json.dumps({"directory": str(directory)}))
+                self._write(slot, replace(wanted, directory=directory))
                 return slot, directory
         raise HostFull(
             f"all {LAST_SLOT - FIRST_SLOT + 1} guest slots of this host are taken",
@@ -153,8 +209,14 @@ class SlotTable:
     def release(self, slot: int, directory: Path) -> None:
         """Give a slot back; no error when it is not ours any more."""
         with self._locked():
-            if self._owner(slot) == str(directory):
+            claim = self._read(slot)
+            if claim is not None and claim.directory == directory:
                 (self.root / str(slot)).unlink(missing_ok=True)
+
+    def claims(self) -> list[SlotClaim]:
+        """The claims of all homes whose guest directory exists."""
+        with self._locked():
+            return self._claims()
 
     def stale(self) -> list[int]:
         """Claims whose guest directory is gone."""
@@ -165,10 +227,21 @@ class SlotTable:
         """Remove the claims whose guest directory is gone; returns their slots."""
         with self._locked():
             gone = [slot for slot in range(FIRST_SLOT, LAST_SLOT + 1) if self._is_stale(slot)]
-            for slot in gone:
+            # nobody writes now: what is half written is a dead process's
+            for path in (*(self.root / str(slot) for slot in gone), *self.root.glob(f"{_HALF}*")):
                 with contextlib.suppress(PermissionError):
-                    (self.root / str(slot)).unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
             return gone
+
+    def _write(self, slot: int, claim: SlotClaim) -> None:
+        """Write a claim at once: whoever is killed here leaves no half of one, which nobody could call stale."""
+        temporary = self.root / f"{_HALF}{os.getpid()}"
+        temporary.write_text(claim.to_json())
+        temporary.replace(self.root / str(slot))
+
+    def _claims(self) -> list[SlotClaim]:
+        found = ((slot, self._read(slot)) for slot in range(FIRST_SLOT, LAST_SLOT + 1))
+        return [claim for slot, claim in found if claim is not None and not self._is_stale(slot)]
 
     def _claimable(self, slot: int) -> bool:
         """Whether nobody has the slot; a stale claim is removed on the way."""
@@ -184,19 +257,19 @@ class SlotTable:
         return True
 
     def _is_stale(self, slot: int) -> bool:
-        owner = self._owner(slot)
-        if owner is None:
+        claim = self._read(slot)
+        if claim is None:
             return False
         try:
-            return not Path(owner).is_dir()
+            return not claim.directory.is_dir()
         except PermissionError:
             return False
 
-    def _owner(self, slot: int) -> str | None:
-        """The directory that a claim names; "" for an unreadable claim, None for no claim."""
+    def _read(self, slot: int) -> SlotClaim | None:
+        """The claim of a slot; one that promises nothing when it is unreadable, None for no claim."""
         try:
-            return str(json.loads((self.root / str(slot)).read_text())["directory"])
+            return SlotClaim.from_json((self.root / str(slot)).read_text())
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, OSError):
-            return ""
+        except OSError:
+            return SlotClaim()

@@ -6,44 +6,79 @@ from pathlib import Path
 
 import pytest
 
-from wsklab.admission import Room, require_room
+from wsklab.admission import Limits, Room, fitting, require_room
 from wsklab.errors import HostFull
+from wsklab.lease import SlotClaim
 
-ROOM = Room(memory_total=8000, memory_available=6000, disk_free=10000)
+ROOM = Room(memory_total=8000, memory_available=6000, disk_free=10000, cores=4)
+LIMITS = Limits(memory_reserve_mib=1024, disk_reserve_mib=1024, vcpus_per_core=2)
 
 
-def _ask(**changes: object) -> None:
-    arguments: dict[str, object] = {
-        "memory_mib": 512,
-        "disk_mib": 2048,
-        "running": [],
-        "memory_reserve_mib": 1024,
-        "disk_reserve_mib": 1024,
-    }
-    require_room(ROOM, **{**arguments, **changes})  # type: ignore[arg-type]
+def _guest(**changes: object) -> SlotClaim:
+    facts: dict[str, object] = {"owner": "me", "memory_mib": 512, "disk_mib": 2048, "vcpus": 2}
+    return SlotClaim(**{**facts, **changes})  # type: ignore[arg-type]
 
 
 def test_a_guest_that_fits_is_admitted() -> None:
     """No error."""
-    _ask()
+    require_room(ROOM, _guest(), [], LIMITS)
 
 
 def test_promised_memory_counts_in_full() -> None:
-    """Guests that use little today may use all of it tomorrow."""
+    """Guests that use little today may use all of it tomorrow, whoever's they are."""
     with pytest.raises(HostFull, match="memory"):
-        _ask(running=[2000, 2000, 2000])
+        require_room(ROOM, _guest(), [_guest(memory_mib=2000, owner=owner) for owner in "abc"], LIMITS)
 
 
 def test_available_memory_counts_too() -> None:
     """Other programs' memory is not ours."""
-    with pytest.raises(HostFull, match="memory"):
-        _ask(memory_mib=5000)
+    with pytest.raises(HostFull, match="memory") as caught:
+        require_room(ROOM, _guest(memory_mib=5000), [], LIMITS)
+    assert "6000 of 8000 MiB available" in caught.value.why
 
 
-def test_worst_case_disk_growth_counts() -> None:
-    """An overlay is admitted by what it can become."""
-    with pytest.raises(HostFull, match="disk"):
-        _ask(disk_mib=9500)
+def test_worst_case_disk_growth_counts(tmp_path: Path) -> None:
+    """Overlays are admitted by what they can become; what one has used already it does not need again."""
+    (tmp_path / "overlay.qcow2").write_bytes(b"x" * (3 << 20))
+    wanted = _guest(directory=tmp_path, disk_mib=4000)
+    with pytest.raises(HostFull, match="disk") as caught:
+        require_room(ROOM, wanted, [_guest(directory=tmp_path, disk_mib=5000)], LIMITS)
+    assert "4997 MiB promised to 1 guests" in caught.value.why
+    require_room(ROOM, wanted, [_guest(directory=Path("/proc"), disk_mib=5000)], LIMITS)
+
+
+def test_processors_are_promised_a_few_times_over() -> None:
+    """Four cores with two each carry four guests of two, not five."""
+    require_room(ROOM, _guest(), [_guest(disk_mib=0)] * 3, LIMITS)
+    with pytest.raises(HostFull, match="processors"):
+        require_room(ROOM, _guest(), [_guest(disk_mib=0)] * 4, LIMITS)
+
+
+def test_a_user_s_quota() -> None:
+    """Only the user's own guests count, and the error names the user, the number and the setting."""
+    limits = Limits(memory_reserve_mib=0, disk_reserve_mib=0, vcpus_per_core=8, quota=2)
+    require_room(ROOM, _guest(), [_guest(disk_mib=0), *[_guest(owner="you", disk_mib=0)] * 3], limits)
+    with pytest.raises(HostFull, match="me holds 2 guests already, no more than 2") as caught:
+        require_room(ROOM, _guest(), [_guest()] * 2, limits)
+    assert "quota" in caught.value.why
+    assert "wsklab down" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("profiles", "there", "each"),
+    [
+        (1, 0, 4),  # one guest for each core
+        (2, 0, 2),
+        (1, 5, 3),  # memory for three more
+        (3, 0, 1),
+        (1, 9, 1),  # it does not fit: `require_room` tells why
+    ],
+)
+def test_how_many_fit(profiles: int, there: int, each: int) -> None:
+    """Cores first, then memory; at least one of each, so that the refusal is told where it happens."""
+    limits = Limits(memory_reserve_mib=1024, disk_reserve_mib=0, vcpus_per_core=64)
+    wanted = [_guest(disk_mib=0)] * profiles
+    assert fitting(ROOM, wanted, [_guest(disk_mib=0, memory_mib=700)] * there, limits) == each
 
 
 def test_this_host_can_be_measured(tmp_path: Path) -> None:
@@ -52,3 +87,4 @@ def test_this_host_can_be_measured(tmp_path: Path) -> None:
 
     assert 0 < room.memory_available <= room.memory_total
     assert room.disk_free > 0
+    assert room.cores >= 1

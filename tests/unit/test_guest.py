@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,12 +16,12 @@ from wsklab import qemu_img
 from wsklab.channel.fake import Ended, FakeChannel
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.domain_xml import Acceleration, NetworkSpec
-from wsklab.errors import BootError, HostCommandError, HypervisorError, UsageError
+from wsklab.errors import BootError, HostCommandError, HostFull, HypervisorError, UsageError
 from wsklab.guest import Claim, Guest, GuestFactory
 from wsklab.home import FileLock, Home
 from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
 from wsklab.image.store import Image
-from wsklab.lease import GRACE, KEEP_EXPIRED, SlotTable, expiry_after
+from wsklab.lease import GRACE, KEEP_EXPIRED, SlotClaim, SlotTable, expiry_after
 from wsklab.network import Via
 from wsklab.profile import GuestProfile, load_profile
 from wsklab.resources import images_root
@@ -97,6 +97,23 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
             now=lambda: "2026-11-23T12:00:00Z",
         )
         yield Bench(home, hypervisor, factory.slots, factory, profile, image)
+
+
+def test_a_full_host_leaves_nothing(bench: Bench) -> None:
+    """Whoever is not admitted has no directory, no slot and no domain; the guests that count are all of the host."""
+    bench.create()
+    seen: list[SlotClaim] = []
+
+    def admit(wanted: SlotClaim, claims: Sequence[SlotClaim]) -> None:
+        seen.extend([wanted, *claims])
+        raise HostFull("no room")
+
+    before = bench.leftovers()
+    full = replace(bench.factory, admit=admit)
+    with pytest.raises(HostFull):
+        full.create(bench.profile, bench.image, Claim(owner="me", purpose="test", run="r1"))
+    assert [claim.memory_mib for claim in seen] == [bench.profile.memory_mib] * 2
+    assert bench.leftovers() == before
 
 
 def test_a_guest_exists_in_one_directory_and_one_domain(bench: Bench) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from wsklab.lease import (
     GRACE,
     LAST_SLOT,
     LeaseState,
+    SlotClaim,
     SlotTable,
     expiry_after,
     lease_state,
@@ -84,6 +85,56 @@ def test_a_full_host_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(HostFull, match="slots"):
         table.claim(_maker(tmp_path, "one more"))
+
+
+def test_the_last_room_is_given_once(tmp_path: Path) -> None:
+    """Twenty labs ask at the same time for room for seven: admission and claim are one step."""
+    refused: list[HostFull] = []
+
+    def admit(_wanted: SlotClaim, claims: Sequence[SlotClaim]) -> None:
+        if sum(claim.memory_mib for claim in claims) + 100 > 700:
+            raise HostFull("no memory")
+
+    def claim(tag: str) -> None:
+        wanted = SlotClaim(owner="me", memory_mib=100)
+        try:
+            SlotTable(tmp_path / "slots").claim(_maker(tmp_path, tag), wanted, admit)
+        except HostFull as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=claim, args=(str(number),)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    claims = SlotTable(tmp_path / "slots").claims()
+    assert [(claim.owner, claim.memory_mib) for claim in claims] == [("me", 100)] * 7
+    assert len(refused) == 13
+    assert len(list(tmp_path.glob("*-*"))) == 7
+
+
+def test_a_guest_that_is_gone_promises_nothing(tmp_path: Path) -> None:
+    """Only claims whose directory exists count; a damaged one keeps its slot and promises nothing."""
+    table = SlotTable(tmp_path / "slots")
+    _, gone = table.claim(_maker(tmp_path, "a"), SlotClaim(owner="me", memory_mib=100))
+    table.claim(_maker(tmp_path, "b"), SlotClaim(owner="you", memory_mib=200))
+    gone.rmdir()
+    (table.root / str(FIRST_SLOT + 2)).write_text("{")
+
+    assert [claim.memory_mib for claim in table.claims()] == [200, 0]
+    assert table.claim(_maker(tmp_path, "c"))[0] == FIRST_SLOT
+    assert table.claim(_maker(tmp_path, "d"))[0] == FIRST_SLOT + 3
+
+
+def test_a_half_written_claim_is_swept(tmp_path: Path) -> None:
+    """A lab that was killed while it wrote leaves its slot free, and the sweep takes the rest."""
+    table = SlotTable(tmp_path / "slots")
+    table.claim(_maker(tmp_path, "a"))
+    (table.root / ".new-99999").write_text('{"directory": "/ho')
+
+    assert table.drop_stale() == []
+    assert sorted(path.name for path in table.root.iterdir()) == [".lock", str(FIRST_SLOT)]
 
 
 def test_only_the_owner_releases(tmp_path: Path) -> None:
