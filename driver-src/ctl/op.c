@@ -7,7 +7,8 @@ static const char Usage[] =
     "  hello          the driver about itself\n"
     "  ledger         what it issued, completed, allocated\n"
     "  create-listen  the published sample: one listening socket, closed again\n"
-    "  listen         the sample, bound to address and port; accepts one connection, echoes once\n";
+    "  listen         the sample, bound to address and port; accepts one connection, echoes once\n"
+    "  quiesce        close everything of everyone; code 0 when the driver can be unloaded, else the owners\n";
 
 typedef struct OPTIONS {
     uint64_t port;
@@ -139,6 +140,41 @@ static int OpLedger(CLIENT *client)
     }
     PrintLine(LedgersLine, &ledgers);
     return EXIT_OK;
+}
+
+static void OwnerLine(TEXT *line, const void *value)
+{
+    const WSKLAB_OWNER *owner = value;
+
+    TextMemberUnsigned(line, "client", owner->client_id);
+    TextMemberUnsigned(line, "process", owner->process_id);
+    TextMemberUnsigned(line, "flags", owner->flags);
+    TextMemberUnsigned(line, "outstanding", owner->outstanding);
+    TextMemberUnsigned(line, "sockets", owner->sockets);
+    TextMemberUnsigned(line, "lost", owner->lost);
+}
+
+/* The first of the two steps of stopping: a WDM driver cannot refuse its unload. */
+static int OpQuiesce(CLIENT *client, uint32_t timeout_ms)
+{
+    struct {
+        WSKLAB_QUIESCE_RESULT result;
+        WSKLAB_OWNER owners[WSKLAB_MAX_CLIENTS];
+    } answer;
+    WSKLAB_QUIESCE request = {{sizeof(request), WSKLAB_ABI_VERSION, 0}, timeout_ms, 0};
+    size_t returned;
+    size_t index;
+    NTSTATUS status = ClientIoctl(client, IOCTL_WSKLAB_QUIESCE, &request, sizeof(request), &answer, sizeof(answer),
+                                  timeout_ms + CLIENT_WAIT_MS, &returned);
+
+    if (status < 0 || returned < sizeof(answer.result)) {
+        return Fail("quiesce", status);
+    }
+    for (index = 0; index < answer.result.count && sizeof(answer.result) + (index + 1) * sizeof(WSKLAB_OWNER) <= returned;
+         index += 1) {
+        PrintLine(OwnerLine, &answer.owners[index]);
+    }
+    return answer.result.busy == 0 ? EXIT_OK : EXIT_FAILED;
 }
 
 /* The published sample; the socket's number, 0 when it failed. */
@@ -279,6 +315,8 @@ int VerbOp(int count, char **arguments)
         result = OpCreateListen(&client);
     } else if (SameText(arguments[0], "listen")) {
         result = OpListen(&client, &options);
+    } else if (SameText(arguments[0], "quiesce")) {
+        result = OpQuiesce(&client, (uint32_t)options.timeout_ms);
     } else {
         Complain(Usage);
     }

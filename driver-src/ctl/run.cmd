@@ -35,7 +35,7 @@ set CODE=%errorlevel%
 call :note certificate_publisher
 
 if not exist %FOLDER% mkdir %FOLDER%
-sc stop %SERVICE% >nul 2>&1
+call :stop
 sc delete %SERVICE% >nul 2>&1
 copy /y wsklab.sys %IMAGE% >nul
 set CODE=%errorlevel%
@@ -52,9 +52,9 @@ if not "%CODE%"=="0" goto remove
 wskctl.exe kit run --output run.json
 set CODE=%errorlevel%
 call :note kit
-sc stop %SERVICE% >nul
-set CODE=%errorlevel%
+call :stop
 call :note stop
+if not "%CODE%"=="0" goto remove
 
 for %%n in (1 2 3 4 5 6 7 8 9 10) do call :reload %%n
 
@@ -73,9 +73,17 @@ exit /b %FAILED%
 sc start %SERVICE% >nul
 set CODE=%errorlevel%
 call :note reload_start_%1
-sc stop %SERVICE% >nul
-set CODE=%errorlevel%
+call :stop
 call :note reload_stop_%1
+goto :eof
+
+rem A driver cannot refuse its unload: it is asked first, and stopped only when nobody uses it.
+:stop
+wskctl.exe op quiesce --timeout 10000 >nul 2>&1
+set CODE=%errorlevel%
+if not "%CODE%"=="0" goto :eof
+sc stop %SERVICE% >nul 2>&1
+set CODE=%errorlevel%
 goto :eof
 
 rem Notes a step's name and code; test signing and certificates are told, not required.

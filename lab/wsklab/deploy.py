@@ -1,25 +1,37 @@
-r"""Bring a driver into a guest and start it: `wskctl.exe` and the image by file copy, the service by `sc`.
+r"""Bring a driver into a guest and take it away: `wskctl.exe` and the image by file copy, the service by `sc`.
 
 A loaded image cannot be overwritten on Windows, so each build goes under a name of its own:
 `C:\wsklab\<service>-<digest>.sys`.
+
+A WDM driver cannot refuse its unload. So our own driver is asked first, through its device: it closes everything
+and names who is still there; only when nobody is, `sc stop` is sent (design section 6). A driver of somebody
+else has no such request: it is stopped with a deadline.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from wsklab.abi import DEVICE_PATH
+from wsklab.channel.device import DeviceClient, DeviceError
+from wsklab.channel.operations import DriverRefusal, WskClient
 from wsklab.channel.protocol import Channel
 from wsklab.deadline import Deadline, Timeouts
-from wsklab.errors import UsageError
+from wsklab.errors import ChannelLost, ChannelProtocolError, DriverUnloadStuck, UsageError
+from wsklab.ntstatus import STATUS
 from wsklab.service import DriverService, ServiceState
 
-__all__ = ["GUEST_FOLDER", "DriverPackage", "deploy", "undeploy"]
+__all__ = ["GUEST_FOLDER", "OWN_SERVICE", "WSKCTL", "DriverPackage", "deploy", "is_own", "restart", "stop", "undeploy"]
 
-GUEST_FOLDER = r"C:\wsklab"
-WSKCTL = GUEST_FOLDER + r"\wskctl.exe"
+GUEST_FOLDER: Final = r"C:\wsklab"
+WSKCTL: Final = GUEST_FOLDER + r"\wskctl.exe"
+#: The name of our own driver's service, unless a user chose another one.
+OWN_SERVICE: Final = "wsklab"
+#: The device does not exist: whatever runs under the service's name, it is not our driver.
+_NO_DEVICE: Final = frozenset({2, 3})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +45,7 @@ class DriverPackage:
     """
 
     image: Path
-    service: str = "wsklab"
+    service: str = OWN_SERVICE
     control: Path | None = None
 
     @property
@@ -73,7 +85,7 @@ def deploy(
     """
     service = DriverService(channel, package.service)
     if not fresh and service.query(timeouts.after(10)).state is not ServiceState.ABSENT:
-        undeploy(service, timeouts)
+        undeploy(channel, service, timeouts, own=is_own(package))
     if package.control is not None:
         channel.put(package.control, WSKCTL, timeouts.after(15))
     channel.put(package.image, package.guest_path, timeouts.after(15))
@@ -83,10 +95,71 @@ def deploy(
     return service
 
 
-def undeploy(
-    service: DriverService, timeouts: Timeouts, *, quiesce: Callable[[Deadline], Sequence[str]] | None = None
-) -> None:
-    """Stop and delete a driver service."""
+def is_own(package: DriverPackage) -> bool:
+    """Whether a package's service is our own driver's: it brings `wskctl.exe`, or has the name of our service."""
+    return package.control is not None or package.service == OWN_SERVICE
+
+
+def undeploy(channel: Channel, service: DriverService, timeouts: Timeouts, *, own: bool) -> None:
+    """Stop and delete a driver service; see `stop` for the errors."""
     if service.query(timeouts.after(10)).state is not ServiceState.STOPPED:
-        service.stop(timeouts.after(10), quiesce=quiesce)
+        stop(channel, service, timeouts, own=own)
     service.delete(timeouts.after(10))
+
+
+def stop(channel: Channel, service: DriverService, timeouts: Timeouts, *, own: bool) -> None:
+    """Stop a running driver, ours in two steps.
+
+    Args:
+        own: it is our driver: it is asked first who still uses it.
+
+    Raises:
+        DriverUnloadStuck: somebody still owns something, or the driver does not answer (then `sc stop` was not
+            sent); or its unload does not return. The guest is dirty.
+    """
+    asked = (lambda deadline: _owners(channel, service.name, deadline)) if own else None
+    service.stop(timeouts.after(20 if own else 10), quiesce=asked)
+
+
+def restart(channel: Channel, service: DriverService, timeouts: Timeouts, *, own: bool) -> None:
+    """Unload the driver and load it again.
+
+    Raises:
+        DriverUnloadStuck: see `stop`. DriverLoadError: it does not start again.
+    """
+    stop(channel, service, timeouts, own=own)
+    service.start(timeouts.after(10))
+
+
+def _owners(channel: Channel, service: str, deadline: Deadline) -> tuple[str, ...]:
+    """Close everything in our driver, by its device; who still keeps it loaded, in words.
+
+    Nobody is named when the device is not there (the driver is not ours) and when the driver speaks an older
+    version of the conversation, in which nobody can be asked: then only the deadline of the stop protects.
+
+    Raises:
+        DriverUnloadStuck: `wskctl` in the guest does not answer, so nobody knows who uses the driver.
+    """
+    try:
+        with (
+            DeviceClient.open(channel, deadline, command=f"{WSKCTL} stdio") as control,
+            control.open_device(DEVICE_PATH, deadline) as device,
+        ):
+            result = WskClient(device).quiesce(deadline)
+    except DeviceError as error:
+        if error.win32 in _NO_DEVICE:
+            return ()
+        raise
+    except DriverRefusal as error:
+        if error.status == STATUS["STATUS_REVISION_MISMATCH"]:
+            return ()
+        raise
+    except (ChannelLost, ChannelProtocolError) as error:
+        raise DriverUnloadStuck(
+            f"driver service {service} cannot be asked who uses it",
+            service=service,
+            why=f"{error.message}: {error.why}" if error.why else error.message,
+            fix="the guest is not reused; `sc stop` was not sent",
+        ) from error
+    named = tuple(str(owner) for owner in result.owners)
+    return named or ((f"{result.busy} clients",) if result.busy else ())

@@ -24,7 +24,7 @@ The branch answers one question: *whose fault, and may we retry?*
     │   ├─ ChannelProtocolError  the guest said something that the channel's contract forbids
     │   ├─ BugcheckError         the guest's kernel stopped: code and four parameters
     │   └─ DriverServiceError    the driver's kernel service: state, Win32 code, NTSTATUS
-    │       ├─ DriverLoadError   it did not start
+    │       ├─ DriverLoadError   it did not start; dirty only while its DriverEntry runs
     │       └─ DriverUnloadStuck it cannot be stopped: somebody still owns something
     └─ DeadlineExceeded          also a TimeoutError; whoever knows whose deadline it was re-raises it
 """
@@ -164,11 +164,16 @@ class LeaseExpired(LeaseError):
 
 
 class GuestError(LabError):
-    """The machine under test misbehaved; it may not be reused."""
+    """The machine under test misbehaved; it may not be reused, unless `dirty` is False."""
+
+    #: Whether the guest is in a state that nobody knows.
+    dirty: bool = True
 
 
 class GuestCommandError(GuestError):
-    """A command in the guest failed; the one guest error that leaves the guest clean."""
+    """A command in the guest failed; the guest stays clean."""
+
+    dirty = False
 
     def __init__(
         self,
@@ -254,7 +259,26 @@ class DriverServiceError(GuestError):
 
 
 class DriverLoadError(DriverServiceError):
-    """The driver did not start."""
+    """The driver did not start.
+
+    Args:
+        still_runs: its DriverEntry has not returned: the guest is dirty. One that was refused leaves it clean.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        service: str,
+        win32: int | None = None,
+        state: str = "",
+        why: str = "",
+        fix: str = "",
+        evidence: Mapping[str, object] | None = None,
+        still_runs: bool = False,
+    ) -> None:
+        super().__init__(message, service=service, win32=win32, state=state, why=why, fix=fix, evidence=evidence)
+        self.dirty = still_runs
 
 
 class DriverUnloadStuck(DriverServiceError):

@@ -57,7 +57,11 @@ class ChannelOpener(Protocol):
 
 
 class GuestRecord(BaseModel):
-    """What a guest's directory says of it (`guest.json`); the lease itself is in the domain's metadata."""
+    """What a guest's directory says of it (`guest.json`); the lease itself is in the domain's metadata.
+
+    Attributes:
+        dirty: why it may not be tested on any more; "" for a clean one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,6 +79,7 @@ class GuestRecord(BaseModel):
     why: str = ""
     ready_s: float | None = None
     created: str
+    dirty: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,6 +139,7 @@ class DriverService:
                 service=self.name,
                 why="`sc start` has not returned: DriverEntry still runs",
                 fix="attach a debugger to the guest, or look for a wait in DriverEntry",
+                still_runs=True,
             ) from error
         if result.exit_code != 0:
             code = _win32_of(result)
@@ -153,9 +154,12 @@ class DriverService:
         try:
             wait_until(lambda: self._reached(ServiceState.RUNNING, deadline), deadline, what=f"{self.name} RUNNING")
         except DeadlineExceeded as error:
-            status = error.last
             raise DriverLoadError(
-                f"driver service {self.name} never reached RUNNING", service=self.name, state=status, why=error.why
+                f"driver service {self.name} never reached RUNNING",
+                service=self.name,
+                state=error.last,
+                why=error.why,
+                still_runs=error.last == ServiceState.START_PENDING,
             ) from error
 
     def query(self, deadline: Deadline) -> ServiceStatus:
@@ -180,10 +184,18 @@ class DriverService:
                 None for a driver that is not ours.
 
         Raises:
-            DriverUnloadStuck: somebody still owns something (`sc stop` was not sent), or the
-                driver does not come to STOPPED; the guest is dirty.
+            DriverUnloadStuck: somebody still owns something, or `quiesce` has no answer in time (`sc stop` was
+                not sent); or the driver does not come to STOPPED. The guest is dirty.
         """
-        owners = list(quiesce(deadline)) if quiesce is not None else []
+        try:
+            owners = list(quiesce(deadline)) if quiesce is not None else []
+        except DeadlineExceeded as error:
+            raise DriverUnloadStuck(
+                f"driver service {self.name} does not answer who uses it",
+                service=self.name,
+                why=error.message,
+                fix="the guest is not reused; `sc stop` was not sent",
+            ) from error
         if owners:
             raise DriverUnloadStuck(
                 f"driver service {self.name} is busy",

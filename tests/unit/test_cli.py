@@ -70,7 +70,7 @@ class FakeGuest:
         self.directory = directory
         self.record = SimpleNamespace(
             profile="wine-bookworm", kind="wine", user="Administrator", host_key="ssh-ed25519 AAAA", method="boot",
-            why="", ready_s=4.5,
+            why="", ready_s=4.5, dirty="",
         )  # fmt: skip
         self.key = directory / "key"
         self.via = SimpleNamespace(netns=netns)
@@ -343,7 +343,7 @@ def test_up_document(services: FakeServices) -> None:
 
     (guest,) = answer.document["guests"]
     assert set(guest) == {
-        "name", "profile", "kind", "address", "via", "ssh", "method", "why", "ready_s", "expires",
+        "name", "profile", "kind", "address", "via", "ssh", "method", "why", "ready_s", "dirty", "expires",
     }  # fmt: skip
     assert (guest["via"], guest["ssh"][0], guest["ssh"][-1]) == (None, "ssh", "Administrator@192.168.213.10")
 
@@ -454,6 +454,15 @@ def test_no_colour_when_not_a_terminal(tmp_path: Path) -> None:
 
     assert [("\x1b" in text) for text in texts] == [False, False]
     assert "last 40\\x1b[31m" in texts[1]
+
+
+def test_a_dirty_guest_is_shown_as_such(tmp_path: Path) -> None:
+    """`list` says that a guest runs and is dirty; its document says why."""
+    services = FakeServices(tmp_path, ["a"])
+    services.known[0].record.dirty = "a driver is stuck"
+
+    assert "running, dirty" in call(services, "list").out
+    assert call(services, "list", "--json").document["guests"][0]["dirty"] == "a driver is stuck"
 
 
 @pytest.mark.parametrize(("text", "shown"), [("a\x07b", "a\\x07b"), ("a\x9bb", "a\\x9bb"), ("a\tb\nc", "a\tb\nc")])

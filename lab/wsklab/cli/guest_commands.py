@@ -88,6 +88,7 @@ def describe(cli: Runtime, lab: Lab, guest: Guest) -> dict[str, object]:
         "method": guest.record.method,
         "why": guest.record.why,
         "ready_s": guest.record.ready_s,
+        "dirty": guest.record.dirty,
         "expires": metadata.expires if metadata is not None else "",
     }
 
@@ -179,7 +180,8 @@ def list_guests(cli: Runtime) -> int:
         rows = guest_rows(cli, lab)
     cli.output.document({"guests": rows})
     columns = ("name", "profile", "kind", "state", "owner", "purpose", "address", "expires")
-    cli.output.table("", columns, [[_cell(row[column]) for column in columns] for row in rows])
+    shown = [row | ({"state": f"{row['state']}, dirty"} if row["dirty"] else {}) for row in rows]
+    cli.output.table("", columns, [[_cell(row[column]) for column in columns] for row in shown])
     return exits.OK
 
 

@@ -134,15 +134,28 @@ class Services:
             control: `wskctl.exe`, for our own driver.
 
         Raises:
-            UsageError: the file is not a driver image. DriverServiceError: the guest refuses it.
+            UsageError: the file is not a driver image, or the guest is dirty. DriverServiceError: the guest
+                refuses it, or does not let go of an older driver; then it is dirty.
         """
         from wsklab.deploy import DriverPackage, deploy
+        from wsklab.errors import DeadlineExceeded, GuestError, UsageError
         from wsklab.pe_check import require_deployable
 
         require_deployable(file)
+        if guest.record.dirty:
+            raise UsageError(
+                f"guest {guest.name} is dirty: nothing is tested on it any more",
+                why=guest.record.dirty,
+                fix=f"look at it, then `wsklab down {guest.name}` and `wsklab up {guest.record.profile}`",
+            )
         package = DriverPackage(image=file, service=service or file.stem, control=control)
-        with guest.open_channel(lab.timeouts.after(20)) as channel:
-            deploy(channel, package, lab.timeouts, start=start)
+        try:
+            with guest.open_channel(lab.timeouts.after(20)) as channel:
+                deploy(channel, package, lab.timeouts, start=start)
+        except (GuestError, DeadlineExceeded) as error:
+            if not isinstance(error, GuestError) or error.dirty:
+                guest.remember(dirty=f"{error.message}: {error.why}" if error.why else error.message)
+            raise
         return package.service
 
     # -- images, driver, run -------------------------------------------------------------------

@@ -176,6 +176,7 @@ def test_a_driver_entry_that_fails_is_one_clear_error(lab: LabCommand, guest: st
     assert error["message"] == "driver service fails did not start"
     assert "Win32 error 31 (ERROR_GEN_FAILURE): DriverEntry answered STATUS_UNSUCCESSFUL" in error["why"]
     assert lab.run("exec", guest, "--json", "--", "sc", "query", "nsiproxy").code == 0
+    assert lab.ok("list", "--json")["guests"][0]["dirty"] == "", "a driver that is refused leaves the guest clean"
 
 
 def test_a_port_in_use_is_a_status(control: DeviceClient) -> None:
@@ -268,6 +269,8 @@ def test_a_driver_entry_that_blocks_has_a_deadline(lab: LabCommand, guest: str, 
     assert error["class"] == "DriverLoadError"
     assert error["message"] == "driver service blocks did not start within 6 s"
     assert "DriverEntry still runs" in error["why"]
+    (row,) = lab.ok("list", "--json")["guests"]
+    assert "DriverEntry still runs" in row["dirty"]
 
 
 # -- leases --------------------------------------------------------------------------------------
