@@ -1,0 +1,84 @@
+/*
+ * harness.h: what stands above the drivers: the loader and the I/O manager's side of a handle.
+ *
+ * A driver is a shared object with DriverEntry; its kernel functions come from the program. Loading maps it anew and
+ * unloading unmaps it, so that its globals start from nothing and code that still runs crashes, as on Windows.
+ */
+#ifndef WSKLAB_SHIM_HARNESS_H
+#define WSKLAB_SHIM_HARNESS_H
+
+#include "shim.h"
+
+typedef struct SHIM_DRIVER SHIM_DRIVER;
+typedef struct SHIM_HANDLE SHIM_HANDLE;
+
+/* A user process, administrator or not; released with ShimProcessRelease. */
+PEPROCESS ShimProcessCreate(const char *name, ULONG id, BOOLEAN administrator);
+void ShimProcessRelease(PEPROCESS process);
+
+/* Map the file and call its DriverEntry; *driver is NULL on failure, and everything that it had made is gone (checked). */
+NTSTATUS ShimDriverLoad(const char *file, const char *name, SHIM_DRIVER **driver);
+/*
+ * Call its Unload and unmap it. Windows calls Unload only when no handle is open: STATUS_DEVICE_BUSY otherwise. With
+ * `force` it is called anyway, as Wine does. Afterwards nothing of the driver may be alive (rules leak-*).
+ */
+NTSTATUS ShimDriverUnload(SHIM_DRIVER *driver, BOOLEAN force);
+
+/* CreateFile on "\\\\.\\name" for the calling thread's process. */
+NTSTATUS ShimOpen(const char *path, SHIM_HANDLE **handle);
+/* CloseHandle: IRP_MJ_CLEANUP now; IRP_MJ_CLOSE when the last reference to the file object has gone. */
+void ShimClose(SHIM_HANDLE *handle);
+
+/* The answer to an I/O control. `information` bytes of `output` are valid, and no more than its size. */
+typedef struct SHIM_IOCTL SHIM_IOCTL;
+typedef void (*SHIM_IOCTL_DONE)(SHIM_IOCTL *ioctl, void *context);
+struct SHIM_IOCTL {
+    void *Output; /* output_size bytes */
+    ULONG OutputSize;
+    NTSTATUS Status;
+    ULONG_PTR Information;
+    /* The shim's own. */
+    SHIM_HANDLE *Handle;
+    PIRP Irp;
+    KEVENT Event;
+    SHIM_IOCTL_DONE Done;
+    void *Context;
+    LIST_ENTRY Link;
+};
+
+/*
+ * DeviceIoControl, overlapped. Returns what the driver's dispatch routine returned. `done` is called once, when it is
+ * complete, in the thread that completed it at IRQL <= DISPATCH_LEVEL, possibly before this returns; may be NULL.
+ */
+NTSTATUS ShimIoctlStart(SHIM_HANDLE *handle, ULONG code, const void *input, ULONG inputSize, SHIM_IOCTL *ioctl,
+                        SHIM_IOCTL_DONE done, void *context);
+/* Wait for one that was started; STATUS_TIMEOUT, or its status. */
+NTSTATUS ShimIoctlWait(SHIM_IOCTL *ioctl, LONGLONG timeoutMs);
+/* CancelIoEx of one request; FALSE when it is complete already. */
+BOOLEAN ShimIoctlCancel(SHIM_IOCTL *ioctl);
+/* Both in one: start and wait without limit. */
+NTSTATUS ShimIoctl(SHIM_HANDLE *handle, ULONG code, const void *input, ULONG inputSize, void *output, ULONG outputSize,
+                   ULONG_PTR *information);
+
+/* Modes, before ShimStart. */
+typedef struct SHIM_OPTIONS {
+    BOOLEAN Deterministic;
+    ULONG64 Seed;
+    BOOLEAN RandomChoices; /* plain mode: ShimChoose draws */
+    BOOLEAN LikeWine;      /* ntoskrnl has the export that only Wine's has */
+    ULONG OsBuild;         /* 0: the newest that the shim knows */
+} SHIM_OPTIONS;
+void ShimStart(const SHIM_OPTIONS *options);
+/* Everything must be gone: the provider is stopped, and what is left is an abort (rules leak-*). */
+void ShimStop(void);
+
+/*
+ * The failure sweep: the n-th allocation (pool, IRP, MDL, work item, thread, timer, completion routine, device, link,
+ * handle, ShimAllocate, ShimShouldFail) from now on fails, n from 1; 0: none. Returns how many there have been since the
+ * last call. `everyFrom`: it and all that follow.
+ */
+ULONG ShimFailAt(ULONG n, BOOLEAN everyFrom);
+/* One line per site on `file`: count, failures, where (module+offset of up to four callers). */
+void ShimFailReport(int file);
+
+#endif
