@@ -20,6 +20,7 @@ from wsklab.config import AccelerationSetting, LabConfig, ModeSetting, default_h
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.domain_xml import Acceleration, HostEntry, NetworkSpec
 from wsklab.errors import HostError, HypervisorError
+from wsklab.gc_timer import GcTimer
 from wsklab.guest import Claim, Guest, GuestFactory
 from wsklab.home import FileLock, Home, write_text
 from wsklab.hypervisor.daemon import PrivateDaemon
@@ -33,7 +34,7 @@ from wsklab.profile import GuestProfile, load_profiles, unknown_profile
 from wsklab.resources import images_root
 from wsklab.sweep import Sweeper, SweepReport
 
-__all__ = ["Lab", "Site"]
+__all__ = ["Lab", "LeaseEnder", "Site"]
 
 Progress = Callable[[str, float, float], None]
 
@@ -50,6 +51,19 @@ class Site:
     hypervisor: Hypervisor
     factory: GuestFactory
     via: network.Via
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseEnder:
+    """Who ends a user's lease that is over.
+
+    Attributes:
+        kind: `daemon`, `timer` or `command`.
+        words: for people.
+    """
+
+    kind: str
+    words: str
 
 
 class Lab:
@@ -117,6 +131,22 @@ class Lab:
     def private(self) -> bool:
         """Whether the lab runs its own libvirt daemon."""
         return self.choice.mode is ModeSetting.PRIVATE
+
+    @property
+    def gc_timer(self) -> GcTimer:
+        """The timer of this home, installed or not."""
+        config_home = os.environ.get("XDG_CONFIG_HOME", "")
+        base = Path(config_home) if config_home.startswith("/") else Path.home() / ".config"
+        return GcTimer(home_id=self.home.short_id, root=os.geteuid() == 0, user_units=base / "systemd" / "user")
+
+    @property
+    def lease_ender(self) -> LeaseEnder:
+        """Who ends leases here while nobody types a command."""
+        if self.private:
+            return LeaseEnder(kind="daemon", words="the lab's daemon ends it")
+        if self.gc_timer.enabled:
+            return LeaseEnder(kind="timer", words=f"{self.gc_timer.name}.timer ends it")
+        return LeaseEnder(kind="command", words="the next wsklab command ends it (or `wsklab gc --install-timer`)")
 
     @property
     def network_name(self) -> str:

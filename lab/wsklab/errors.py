@@ -11,6 +11,7 @@ The branch answers one question: *whose fault, and may we retry?*
     ├─ HostError                 our infrastructure failed; not a finding; retrying may help  (exit 3)
     │   ├─ HostCommandError      a command on the host: argv, exit code, output
     │   ├─ HypervisorError       libvirt or QEMU: operation, domain, code
+    │   │   └─ DomainGone        the domain is not there any more: somebody removed it meanwhile
     │   ├─ ImageError            an image is missing, damaged or cannot be made
     │   ├─ ToolchainError        the driver could not be built, signed or checked
     │   ├─ HostFull              no room for one more guest: disk, memory, quota
@@ -40,6 +41,7 @@ __all__ = [
     "ChannelProtocolError",
     "ConfigError",
     "DeadlineExceeded",
+    "DomainGone",
     "DriverLoadError",
     "DriverServiceError",
     "DriverUnloadStuck",
@@ -137,6 +139,10 @@ class HostCommandError(HostError):
 
 class HypervisorError(HostError):
     """libvirt or QEMU refused; raised only by the back end, from its own exception."""
+
+
+class DomainGone(HypervisorError):
+    """The domain is not there any more: between two looks somebody removed the guest."""
 
 
 class ImageError(HostError):

@@ -92,6 +92,7 @@ class Claim:
         run: the run id, or "" for a user's lease.
         expires: RFC 3339, or "" for a run's lease.
         name: the guest's name, or "" for one made from profile and slot.
+        fresh: whether it must boot from its image, whatever would be faster.
     """
 
     owner: str
@@ -99,6 +100,7 @@ class Claim:
     run: str = ""
     expires: str = ""
     name: str = ""
+    fresh: bool = False
 
 
 class Guest:
@@ -208,9 +210,13 @@ class Guest:
         self.record = self.record.model_copy(update=changes)
         write_record(self.directory, self.record)
 
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the guest's lock: whoever changes the guest or its lease holds it."""
+        return _directory_lock(self.directory)
+
     def destroy(self, slots: SlotTable) -> None:
         """Power off, undefine, delete the files, give the slot back. Nothing is left behind."""
-        with _directory_lock(self.directory):
+        with self.locked():
             _forget(self.domain)
             shutil.rmtree(self.directory, ignore_errors=True)
         slots.release(self.record.slot, self.directory)
@@ -320,6 +326,7 @@ class GuestFactory:
             address=network.address_of(self.subnet, slot),
             host_key=image.manifest.host_key,
             image=image.digest,
+            why="a fresh boot was asked for" if claim.fresh else "",
             created=self.now(),
         )
         spec = self._spec(profile, image, claim, record, directory)

@@ -19,15 +19,14 @@ from pathlib import Path
 
 from wsklab.deadline import Deadline
 from wsklab.domain_xml import DomainMetadata
-from wsklab.errors import DeadlineExceeded, HypervisorError
+from wsklab.errors import DeadlineExceeded, DomainGone, HypervisorError
 from wsklab.guest import Guest, GuestFactory
 from wsklab.home import Home, open_lock
 from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
-from wsklab.lease import KEEP_EXPIRED, LeaseState, SlotTable, lease_state
+from wsklab.lease import LeaseState, SlotTable, lease_state
+from wsklab.user_lease import end_if_over, is_kept_for_a_day, power_off
 
 __all__ = ["Removed", "SweepReport", "Sweeper"]
-
-_EXPIRED_MARK = "expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +72,10 @@ class Sweeper:
         """Only end the users' leases that are over: what every command does at its start."""
         report = SweepReport()
         for guest in self.factory.existing() if self.factory else ():
-            metadata = guest.domain.metadata()
-            if metadata is not None and not metadata.run:
-                self._domain(guest.domain, guest, report, dry_run=False, now=now or datetime.now(UTC))
+            with contextlib.suppress(DomainGone):  # somebody else was faster
+                metadata = guest.domain.metadata()
+                if metadata is not None and not metadata.run:
+                    self._domain(guest.domain, guest, report, dry_run=False, now=now or datetime.now(UTC))
         return report
 
     def sweep(self, *, dry_run: bool = False, now: datetime | None = None) -> SweepReport:
@@ -84,7 +84,8 @@ class Sweeper:
         report = SweepReport()
         guests = {guest.record.uuid: guest for guest in self.factory.existing()} if self.factory else {}
         for domain in self.hypervisor.domains(self.home.id) if self.hypervisor else ():
-            self._domain(domain, guests.get(domain.uuid), report, dry_run=dry_run, now=moment)
+            with contextlib.suppress(DomainGone):  # somebody else was faster
+                self._domain(domain, guests.get(domain.uuid), report, dry_run=dry_run, now=moment)
         self._directories_without_domain(report, dry_run=dry_run, now=moment)
         self._dead_runs(report, dry_run=dry_run)
         for slot in self.slots.stale() if dry_run else self.slots.drop_stale():
@@ -108,22 +109,25 @@ class Sweeper:
             if guest is not None and state is LeaseState.EXPIRED and not dry_run:
                 _give_notice(guest)
             return
+        if not dry_run and not self._end(domain, guest, state, now):
+            report.kept += 1
+            return
         report.add("guest", guest.name if guest is not None else domain.name, why)
-        if dry_run:
-            return
-        if guest is not None and state is not LeaseState.OVER:
-            guest.destroy(self.slots)
-            return
-        if guest is not None:
-            (guest.directory / _EXPIRED_MARK).touch()
-        domain.destroy()
-        with contextlib.suppress(HypervisorError):  # another sweeper may have won the undefine
-            domain.undefine()
+
+    def _end(self, domain: Domain, guest: Guest | None, state: LeaseState, now: datetime) -> bool:
+        """End a guest that nobody holds; False when somebody extended its lease just now."""
+        if guest is None:
+            power_off(domain)
+            return True
+        if state is LeaseState.OVER:
+            return end_if_over(guest, now)
+        guest.destroy(self.slots)
+        return True
 
     def _directories_without_domain(self, report: SweepReport, *, dry_run: bool, now: datetime) -> None:
         for directory in sorted(self.home.guests.iterdir()):
             with _unless_locked(directory) as free:
-                if not free or self._has_domain(directory) or _kept_for_a_day(directory, now):
+                if not free or self._has_domain(directory) or is_kept_for_a_day(directory, now):
                     continue
                 report.add("directory", directory.name, "no domain uses it")
                 if not dry_run:
@@ -160,15 +164,6 @@ def _why_gone(metadata: DomainMetadata, state: LeaseState) -> str:
     if state is LeaseState.ORPHAN:
         return f"run {metadata.run} is not alive" if metadata.run else "its mark names neither run nor expiry"
     return ""
-
-
-def _kept_for_a_day(directory: Path, now: datetime) -> bool:
-    """Whether the directory belongs to an expired guest whose overlay is still promised."""
-    try:
-        marked = datetime.fromtimestamp((directory / _EXPIRED_MARK).stat().st_mtime, UTC)
-    except FileNotFoundError:
-        return False
-    return now - marked < KEEP_EXPIRED
 
 
 @contextlib.contextmanager

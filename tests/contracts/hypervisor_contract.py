@@ -12,7 +12,7 @@ import pytest
 
 from wsklab.deadline import Deadline, NotYet, pause, wait_until
 from wsklab.domain_xml import Acceleration, DomainMetadata, DomainSpec, HostEntry, NetworkSpec
-from wsklab.errors import HypervisorError
+from wsklab.errors import DomainGone, HypervisorError
 from wsklab.hypervisor.protocol import Domain, DomainEventKind, DomainState, EventSubscription, Hypervisor
 
 MakeSpec = Callable[..., DomainSpec]
@@ -179,7 +179,7 @@ class HypervisorContract:
         """Every question about a domain that is gone is an error with its code."""
         domain.undefine()
         for ask in (domain.state, domain.metadata, domain.xml, domain.vcpu_time_ns, domain.start, domain.undefine):
-            with pytest.raises(HypervisorError) as caught:
+            with pytest.raises(DomainGone) as caught:
                 ask()
             assert caught.value.evidence["code"] == "VIR_ERR_NO_DOMAIN"
 

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,7 @@ from wsklab.errors import (
     ChannelLost,
     ConfigError,
     DeadlineExceeded,
+    DomainGone,
     DriverLoadError,
     GuestCommandError,
     HostCommandError,
@@ -75,8 +77,8 @@ class FakeGuest:
         self.key = directory / "key"
         self.via = SimpleNamespace(netns=netns)
         self.address = ("192.168.213.10", 22)
-        metadata = SimpleNamespace(expires="2030-01-01T00:00:00Z", owner="me", purpose="user")
-        self.domain = SimpleNamespace(metadata=lambda: metadata, state=lambda: "running")
+        self.metadata = SimpleNamespace(expires="2030-01-01T00:00:00Z", owner="me", purpose="user", run="")
+        self.domain = SimpleNamespace(metadata=lambda: self.metadata, state=lambda: "running")
         self.console = SimpleNamespace(tail=lambda lines: f"last {lines}\x1b[31m", path=directory / "console.log")
 
 
@@ -87,7 +89,9 @@ class FakeLab:
         self.config = config
         self.profiles = {name: FakeProfile(name) for name in ("wine-bookworm", "wine-trixie")}
         self._guests = guests
-        self.home = SimpleNamespace(root=home)
+        self.home = SimpleNamespace(root=home, run_is_alive=lambda run: run == "alive")
+        self.owner = "me"
+        self.lease_ender = SimpleNamespace(kind="daemon", words="the lab's daemon ends it")
         self.choice = ModeChoice(mode=ModeSetting.PRIVATE, why="a test says so")
         self.timeouts = Timeouts(scale=1.0)
         self.acceleration = "tcg"
@@ -117,6 +121,7 @@ class FakeServices(Services):
         self.destroyed: list[str] = []
         self.handed_over: list[str] = []
         self.images: dict[str, str] = {"wine-bookworm": "present"}
+        self.lock = threading.Lock()
 
     @contextlib.contextmanager
     def lab(self, config: LabConfig) -> Iterator[Any]:  # type: ignore[override]
@@ -139,15 +144,20 @@ class FakeServices(Services):
         """Remember the name."""
         self.handed_over.append(guest.name)
 
-    def start_guest(self, lab: Any, profile: Any, *, name: str, expires: str, run: str) -> Any:
+    def expected_ready_s(self, lab: Any, profile: Any, *, fresh: bool) -> float | None:
+        """Seven seconds; a fresh boot is not known."""
+        return None if fresh else 7.0
+
+    def start_guest(self, lab: Any, profile: Any, *, name: str, expires: str, run: str, fresh: bool) -> Any:
         """Start, or fail from the second guest on."""
-        if self.error is not None and len(self.known) >= 1:
-            raise self.error
-        guest = FakeGuest(name or f"{profile.name}-{10 + len(self.known)}", self.tmp_path)
-        self.known.append(guest)
+        with self.lock:
+            if self.error is not None and len(self.known) >= 1:
+                raise self.error
+            guest = FakeGuest(name or f"{profile.name}-{10 + len(self.known)}", self.tmp_path)
+            self.known.append(guest)
         return guest
 
-    def wait_ready(self, lab: Any, guest: Any, profile: Any) -> None:
+    def wait_ready(self, lab: Any, guest: Any, profile: Any, *, fresh: bool) -> None:
         """Ready at once, unless the test interrupts the boot."""
         if self.boot_error is not None:
             raise self.boot_error
@@ -155,6 +165,10 @@ class FakeServices(Services):
     def destroy(self, lab: Any, guest: Any) -> None:
         """Remember the name."""
         self.destroyed.append(guest.name)
+
+    def extend(self, guest: Any, expires: str) -> str:
+        """The later end."""
+        return max(expires, guest.metadata.expires)
 
 
 @dataclasses.dataclass
@@ -238,6 +252,9 @@ def test_exit_code_of_an_error(error: LabError, expected: int) -> None:
         ["up", "wine-bookworm", "--ttl", "soon"],
         ["up", "wine-bookworm", "--driver", "/nonexistent/x.sys"],
         ["up", "wine-bookworm", "--name", "a", "--count", "2"],
+        ["up", "wine-bookworm", "--service", "x"],
+        ["list", "nobody"],
+        ["extend", "nobody"],
         ["down", "nobody"],
         ["ssh", "nobody"],
         ["run", "--guest", "win95"],
@@ -286,7 +303,17 @@ def test_no_command_shows_the_help(services: FakeServices, argv: list[str]) -> N
     "command",
     [
         *("run", "doctor", "guests", "up", "list", "down", "ssh", "proxy", "exec", "put", "get", "console"),
-        *("deploy", "gc", "image build", "image list", "image verify", "driver build", "driver check", "driver kit"),
+        *(
+            "extend",
+            "deploy",
+            "gc",
+            "image build",
+            "image list",
+            "image verify",
+            "driver build",
+            "driver check",
+            "driver kit",
+        ),
         *("results list", "results show", "results import"),
     ],
 )
@@ -353,13 +380,42 @@ def test_ssh_goes_through_the_proxy_into_a_namespace(tmp_path: Path) -> None:
     services = FakeServices(tmp_path)
     services.known = [FakeGuest("g1", tmp_path, netns=Path("/proc/7/ns/net"))]
 
-    answer = call(services, "list", "--json", environ={"WSKLAB_INTERNAL_LAUNCHER": "/x y/wsklab"})
+    answer = call(services, "list", "--json", environ={"WSKLAB_INTERNAL_LAUNCHER": "/x y/wsk%lab"})
 
     (guest,) = answer.document["guests"]
     assert guest["via"] == {"netns": "/proc/7/ns/net"}
-    expected = f"ProxyCommand=env WSKLAB_HOME={tmp_path} WSKLAB_MODE=private '/x y/wsklab' proxy g1 %p"
+    expected = f"ProxyCommand=env WSKLAB_HOME={tmp_path} WSKLAB_MODE=private '/x y/wsk%%lab' proxy g1 %p"
     assert expected in guest["ssh"]
     assert (tmp_path / "known_hosts").read_text() == "g1 ssh-ed25519 AAAA\n"
+
+
+@pytest.mark.parametrize("folder", ["plain", "with blank", "per%cent", "quo'te", 'two"quotes"'])
+def test_ssh_config_is_read_by_openssh_as_it_is_meant(tmp_path: Path, folder: str) -> None:
+    """`ssh -G` sees the same in the printed configuration and in the printed command line, odd paths included."""
+    place = tmp_path / folder
+    place.mkdir()
+    services = FakeServices(place)
+    services.known = [FakeGuest("g1", place, netns=Path("/proc/7/ns/net")), FakeGuest("g2", place)]
+    environ = {"WSKLAB_INTERNAL_LAUNCHER": str(place / "wsklab")}
+
+    file = tmp_path / "config"
+    file.write_text(call(services, "list", "--ssh-config", environ=environ).out)
+    rows = call(services, "list", "--json", environ=environ).document["guests"]
+    for row in rows:
+        by_file = _openssh_reads("-F", str(file), row["name"])
+        by_line = _openssh_reads("-F", "none", *row["ssh"][1:])
+        wanted = ("user", "hostname", "identityfile", "userknownhostsfile", "hostkeyalias", "identitiesonly")
+        assert {key: by_file[key] for key in wanted} == {key: by_line[key] for key in wanted}
+        assert by_file.get("proxycommand") == by_line.get("proxycommand")
+        assert by_file["user"] == "Administrator"
+        # percent signs are doubled up to the moment of use
+        assert by_file["identityfile"] == str(place / "key").replace("%", "%%")
+
+
+def _openssh_reads(*words: str) -> dict[str, str]:
+    """Keyword to value, as OpenSSH prints what it would do."""
+    result = subprocess.run(["ssh", "-G", *words], capture_output=True, text=True, check=True)
+    return dict(line.split(" ", 1) for line in result.stdout.splitlines() if " " in line)
 
 
 def test_list_document_has_state_owner_purpose(tmp_path: Path) -> None:
@@ -376,7 +432,75 @@ def test_down_takes_patterns(tmp_path: Path) -> None:
 
     answer = call(services, "down", "wine-*", "--json")
 
-    assert (answer.document["removed"], services.destroyed) == (["wine-10", "wine-11"], ["wine-10", "wine-11"])
+    assert (answer.document["removed"], sorted(services.destroyed)) == (["wine-10", "wine-11"], ["wine-10", "wine-11"])
+
+
+def test_a_pattern_means_one_s_own_guests(tmp_path: Path) -> None:
+    """Somebody else's guest and one that a living run uses are kept and told; their full name removes them."""
+    services = FakeServices(tmp_path, ["mine", "run", "dead", "others"])
+    services.known[1].metadata.run = "alive"
+    services.known[2].metadata.run = "gone"
+    services.known[3].metadata.owner = "you"
+
+    answer = call(services, "down", "*", "--json")
+
+    assert answer.document["removed"] == ["mine", "dead"]
+    assert [row["name"] for row in answer.document["kept"]] == ["run", "others"]
+    assert call(services, "down", "run", "others", "--json").document["removed"] == ["run", "others"]
+
+
+def test_down_goes_on_after_a_failure(tmp_path: Path) -> None:
+    """A guest that cannot be removed does not keep the others alive; the error names those that are gone."""
+
+    class Stubborn(FakeServices):
+        def destroy(self, lab: Any, guest: Any) -> None:
+            if guest.name == "a":
+                raise HostCommandError("stuck", argv=["x"], exit_code=1)
+            super().destroy(lab, guest)
+
+    services = Stubborn(tmp_path, ["a", "b"])
+    answer = call(services, "down", "a", "b", "--json")
+
+    assert (answer.code, services.destroyed) == (exits.LAB, ["b"])
+    assert answer.document["error"]["evidence"]["removed"] == ["b"]
+
+
+def test_extend_says_until_when(tmp_path: Path) -> None:
+    """The new end, or the old one when that is later."""
+    services = FakeServices(tmp_path, ["a", "b"])
+
+    answer = call(services, "extend", "a", "b", "--ttl", "2h", "--json")
+
+    assert answer.document["guests"] == [{"name": name, "expires": "2030-01-01T00:00:00Z"} for name in ("a", "b")]
+    assert "which is later than" in call(services, "extend", "a").out
+
+
+@pytest.mark.parametrize("ttl", ["", "soon", "4", "h", "0h", "-1h", "1.5h", "4 h", "1h30m", "9999999d"])
+def test_spans_that_are_none(tmp_path: Path, ttl: str) -> None:
+    """A span is one number and one unit; the error shows good ones."""
+    for words in (("extend", "a"), ("up", "wine-bookworm")):
+        answer = call(FakeServices(tmp_path, ["a"]), *words, f"--ttl={ttl}", "--json")
+        assert (answer.code, "30m" in answer.document["error"]["fix"]) == (exits.USAGE, True)
+
+
+def test_list_leaves_out_a_guest_that_goes_away(tmp_path: Path) -> None:
+    """Between two looks a guest is removed: the others are listed."""
+    services = FakeServices(tmp_path, ["gone", "here"])
+
+    def gone() -> Any:
+        raise DomainGone("cannot look at gone")
+
+    services.known[0].domain.state = gone
+
+    assert [row["name"] for row in call(services, "list", "--json").document["guests"]] == ["here"]
+
+
+def test_list_takes_patterns_and_says_when_there_is_nothing(tmp_path: Path) -> None:
+    """Only the guests that fit; an empty home tells how to get a guest."""
+    services = FakeServices(tmp_path, ["a1", "a2", "b"])
+
+    assert [row["name"] for row in call(services, "list", "a*", "--json").document["guests"]] == ["a1", "a2"]
+    assert "wsklab up PROFILE" in call(FakeServices(tmp_path), "list").out
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
@@ -392,12 +516,78 @@ def test_gc_document(services: FakeServices, dry_run: bool) -> None:
 
 
 def test_half_of_several_guests_is_taken_back(tmp_path: Path) -> None:
-    """When the second guest cannot be started the first is removed, and the error decides the exit code."""
+    """When the second guest cannot be started the first is removed; document and remarks say what became of each."""
     services = FakeServices(tmp_path, error=HostFull("no room", why="memory", fix="wait"))
 
     answer = call(services, "up", "wine-bookworm", "--count", "2", "--json")
 
     assert (answer.code, services.destroyed) == (exits.LAB, ["wine-bookworm-10"])
+    assert answer.document["guests"] == []
+    assert answer.document["error"]["class"] == "HostFull"
+    (row,) = answer.document["error"]["evidence"]["guests"]
+    assert row["name"] == "wine-bookworm-10"
+    assert "wine-bookworm-10: " in answer.err
+    assert "removed again" in answer.err
+
+
+def test_the_first_failure_does_not_wait_for_slow_guests(tmp_path: Path) -> None:
+    """A guest that fails ends the waiting for one that would boot for ever; the failed one is named."""
+    slow = threading.Event()
+
+    class OneFails(FakeServices):
+        def wait_ready(self, lab: Any, guest: Any, profile: Any, *, fresh: bool) -> None:
+            if guest.name.endswith("-10"):
+                assert slow.wait(20), "nobody stopped it"
+                raise BootError("taken away")
+            raise BootError(f"guest {guest.name} did not become ready", why="its kernel panicked", fix="look")
+
+        def destroy(self, lab: Any, guest: Any) -> None:
+            super().destroy(lab, guest)
+            slow.set()
+
+    services = OneFails(tmp_path)
+    answer = call(services, "up", "wine-bookworm", "--count", "2", "--json")
+
+    assert (answer.code, sorted(services.destroyed)) == (exits.GUEST, ["wine-bookworm-10", "wine-bookworm-11"])
+    assert answer.document["error"]["message"] == "guest wine-bookworm-11 did not become ready"
+    states = {row["name"]: row["state"] for row in answer.document["error"]["evidence"]["guests"]}
+    assert states["wine-bookworm-10"] == "booting"
+    assert states["wine-bookworm-11"].startswith("failed: ")
+
+
+def test_several_guests_boot_at_the_same_time(tmp_path: Path) -> None:
+    """Three boots wait for each other: only possible when none waits for its turn."""
+    barrier = threading.Barrier(3, timeout=20)
+
+    class Together(FakeServices):
+        def wait_ready(self, lab: Any, guest: Any, profile: Any, *, fresh: bool) -> None:
+            barrier.wait()
+
+    answer = call(Together(tmp_path), "up", "wine-bookworm", "--count", "3", "--json")
+
+    assert [guest["name"] for guest in answer.document["guests"]] == [f"wine-bookworm-{n}" for n in (10, 11, 12)]
+
+
+def test_up_says_what_to_expect_and_who_ends_it(tmp_path: Path) -> None:
+    """Expected time from earlier guests, end of the lease with what is left, who ends it, how to get in."""
+    answer = call(FakeServices(tmp_path), "up", "wine-bookworm")
+
+    assert "guest wine-bookworm ... expected 7 s" in answer.err
+    assert "ready after 4.5 s (boot), yours until 2030-01-01" in answer.out
+    assert "  wsklab ssh wine-bookworm-10 " in answer.out
+    assert "then the lab's daemon ends it" in answer.out
+    assert "expected" not in call(FakeServices(tmp_path), "up", "wine-bookworm", "--fresh").err
+
+
+@pytest.mark.parametrize("name", ["taken", "a b", "*", "-x", "x" * 41, "a/b", "\x1b[31m"])
+def test_names_that_no_guest_can_get(tmp_path: Path, name: str) -> None:
+    """A taken name and an impossible one are usage errors before anything is started."""
+    services = FakeServices(tmp_path, ["taken"])
+
+    answer = call(services, "up", "wine-bookworm", f"--name={name}", "--json")
+
+    assert (answer.code, len(services.known)) == (exits.USAGE, 1)
+    assert answer.document["error"]["fix"]
 
 
 def test_interrupt_says_what_was_cleaned(tmp_path: Path) -> None:

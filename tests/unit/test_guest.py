@@ -16,7 +16,7 @@ from wsklab import qemu_img
 from wsklab.channel.fake import Ended, FakeChannel
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.domain_xml import Acceleration, NetworkSpec
-from wsklab.errors import BootError, HostCommandError, HostFull, HypervisorError, UsageError
+from wsklab.errors import BootError, DomainGone, HostCommandError, HostFull, HypervisorError, UsageError
 from wsklab.guest import Claim, Guest, GuestFactory
 from wsklab.home import FileLock, Home
 from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
@@ -26,6 +26,7 @@ from wsklab.network import Via
 from wsklab.profile import GuestProfile, load_profile
 from wsklab.resources import images_root
 from wsklab.sweep import Sweeper, SweepReport
+from wsklab.user_lease import end_if_over, extend
 
 NETWORK = "wsklab-test"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -280,3 +281,65 @@ def test_a_damaged_record_does_not_hide_the_guest(bench: Bench) -> None:
     bench.sweep()
 
     assert bench.leftovers() == []
+
+
+# -- leases of users -----------------------------------------------------------------------------------------------
+
+
+def test_an_extended_lease_ends_later_and_never_sooner(bench: Bench) -> None:
+    """The later end counts, and it is in the domain's mark."""
+    guest = bench.create(run="", expires=expiry_after(timedelta(hours=2), now=NOW))
+    later = expiry_after(timedelta(hours=3), now=NOW)
+
+    assert extend(guest, expiry_after(timedelta(hours=1), now=NOW)) == expiry_after(timedelta(hours=2), now=NOW)
+    assert extend(guest, later) == later
+    metadata = guest.domain.metadata()
+    assert metadata is not None
+    assert metadata.expires == later
+
+
+def test_what_cannot_be_extended_is_told_apart(bench: Bench) -> None:
+    """A run's guest, one that is powered off, and one that is gone."""
+    of_a_run = bench.create(run="r1")
+    ended = bench.create(run="", expires=expiry_after(timedelta(hours=1), now=NOW))
+    ended.domain.destroy()
+
+    with pytest.raises(UsageError, match="no lease") as caught:
+        extend(of_a_run, "2030-01-01T00:00:00Z")
+    assert "r1" in caught.value.why
+    with pytest.raises(UsageError, match="is going away"):
+        extend(ended, "2030-01-01T00:00:00Z")
+    ended.destroy(bench.slots)
+    with pytest.raises(DomainGone):
+        extend(ended, "2030-01-01T00:00:00Z")
+
+
+def test_a_lease_that_was_extended_in_the_last_moment_is_kept(bench: Bench) -> None:
+    """The sweeper has read an old end; under the lock it sees the new one and lets the guest run."""
+    end = NOW + timedelta(hours=1)
+    guest = bench.create(run="", expires=expiry_after(timedelta(hours=1), now=NOW))
+    extend(guest, expiry_after(timedelta(hours=5), now=NOW))
+
+    assert not end_if_over(guest, end + GRACE)
+    assert str(guest.domain.state()) == "running"
+    assert end_if_over(guest, NOW + timedelta(hours=5) + GRACE)
+    assert bench.factory.existing() == []
+    assert guest.directory.is_dir()
+
+
+def test_a_guest_that_vanishes_while_it_is_swept_is_no_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sweeps at once: the slower one finds the domain gone and goes on."""
+    first = bench.create(run="dead")
+    bench.create(run="dead", name="second")
+    listed = list(bench.hypervisor.domains(bench.home.id))
+    first.destroy(bench.slots)
+    monkeypatch.setattr(bench.hypervisor, "domains", lambda _home: listed)
+
+    assert [item.name for item in bench.sweep().removed if item.kind == "guest"] == ["second"]
+
+
+def test_a_fresh_guest_says_why_it_boots(bench: Bench) -> None:
+    """`--fresh` is the reason in the record."""
+    assert bench.create().record.why == ""
+    fresh = bench.factory.create(bench.profile, bench.image, Claim(owner="me", purpose="test", run="r1", fresh=True))
+    assert "fresh" in fresh.record.why

@@ -13,6 +13,7 @@ from wsklab.cli import (
     results_commands,
     run_command,
     sweep_commands,
+    up_command,
 )
 
 __all__ = ["build_app"]
@@ -36,6 +37,7 @@ def build_app() -> typer.Typer:
         doctor,
         image_commands,
         driver_commands,
+        up_command,
         guest_commands,
         inside_commands,
         results_commands,

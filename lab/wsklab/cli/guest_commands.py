@@ -1,77 +1,42 @@
-"""`up`, `list`, `down`: guests that a person holds."""
+"""`list`, `extend`, `down`: guests that exist, and whose they are."""
 
 from __future__ import annotations
 
-import os
-import shlex
-from datetime import datetime, timedelta
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsklab.cli import exits
-from wsklab.cli.names import existing_file, matching, one
+from wsklab.cli.complete import guest_names
+from wsklab.cli.names import matching, one
 from wsklab.cli.runtime import Runtime, command
-from wsklab.errors import UsageError
+from wsklab.cli.ssh_access import ssh_access, ssh_config
+from wsklab.cli.times import moment, until
+from wsklab.errors import DomainGone, LabError
 
 if TYPE_CHECKING:
     from wsklab.assemble import Lab
     from wsklab.guest import Guest
 
-__all__ = ["describe", "guest_rows", "register", "ssh_argv"]
+__all__ = ["TTL", "Name", "Names", "describe", "guest_rows", "register", "select_guest", "select_guests"]
 
-#: How long `up` keeps a guest when no --ttl is given.
-_TTL = "4h"
+#: How long a guest stays when no --ttl is given.
+TTL = "4h"
 
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Guest names; patterns are allowed.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The guest.", autocompletion=guest_names)]
+Names = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME...", help="Guest names; patterns are allowed.", autocompletion=guest_names),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    command(app, "up", help="Start guests of a profile and keep them until they expire.")(up)
     command(app, "list", help="The guests that exist.")(list_guests)
+    command(app, "extend", help="Keep guests of yours for longer.")(extend)
     command(app, "down", help="Stop guests and remove all that belongs to them.")(down)
-
-
-def ssh_argv(cli: Runtime, lab: Lab, guest: Guest) -> list[str]:
-    """The `ssh` command line for a guest, as it works from any shell of this user.
-
-    Where the guest's address exists only in a network namespace, the connection goes through
-    `wsklab proxy`; the host key is the one that was made with the image, pinned under the guest's name.
-    """
-    from wsklab.home import write_text
-
-    options = ["-i", str(_key_for_ssh(guest)), "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
-    if guest.record.host_key:
-        known_hosts = guest.directory / "known_hosts"
-        write_text(known_hosts, f"{guest.name} {guest.record.host_key}\n")
-        options += ["-o", f"UserKnownHostsFile={known_hosts}", "-o", f"HostKeyAlias={guest.name}"]
-    else:
-        options += ["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"]
-    if guest.via.netns is None:
-        return ["ssh", *options, f"{guest.record.user}@{guest.address[0]}"]
-    settings = [f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
-    proxy = shlex.join(["env", *settings, *cli.services.launcher(cli.environ), "proxy", guest.name])
-    return ["ssh", *options, "-o", f"ProxyCommand={proxy} %p", f"{guest.record.user}@{guest.name}"]
-
-
-def _key_for_ssh(guest: Guest) -> Path:
-    """The guest's key as OpenSSH takes it: a key of this user that others may read is refused (ssh(1), FILES).
-
-    In a shared home the group may read it; its owner then gets a private copy beside the guest's files.
-    """
-    try:
-        status = guest.key.stat()
-    except OSError:
-        return guest.key  # ssh itself says best what is wrong with it
-    if status.st_uid != os.geteuid() or not status.st_mode & 0o077:
-        return guest.key
-    copy = guest.directory / f"key-{status.st_uid}"
-    if not copy.exists():
-        with os.fdopen(os.open(copy, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-            file.write(guest.key.read_bytes())
-    return copy
 
 
 def describe(cli: Runtime, lab: Lab, guest: Guest) -> dict[str, object]:
@@ -84,7 +49,7 @@ def describe(cli: Runtime, lab: Lab, guest: Guest) -> dict[str, object]:
         "kind": guest.record.kind,
         "address": guest.address[0],
         "via": None if netns is None else {"netns": str(netns)},
-        "ssh": ssh_argv(cli, lab, guest),
+        "ssh": ssh_access(cli, lab, guest).argv(),
         "method": guest.record.method,
         "why": guest.record.why,
         "ready_s": guest.record.ready_s,
@@ -93,19 +58,18 @@ def describe(cli: Runtime, lab: Lab, guest: Guest) -> dict[str, object]:
     }
 
 
-def guest_rows(cli: Runtime, lab: Lab) -> list[dict[str, object]]:
-    """Every guest, as `list` shows it."""
+def guest_rows(cli: Runtime, lab: Lab, patterns: list[str] | None = None) -> list[dict[str, object]]:
+    """The guests, or those that the patterns name, as `list` shows them; one that goes away meanwhile is left out."""
     rows = []
-    for guest in lab.guests():
-        metadata = guest.domain.metadata()
-        rows.append(
-            {
-                **describe(cli, lab, guest),
-                "state": str(guest.domain.state()),
-                "owner": metadata.owner if metadata is not None else "",
-                "purpose": metadata.purpose if metadata is not None else "",
-            }
-        )
+    for guest in select_guests(lab, patterns) if patterns else lab.guests():
+        try:
+            metadata = guest.domain.metadata()
+            row = {**describe(cli, lab, guest), "state": str(guest.domain.state())}
+        except (DomainGone, FileNotFoundError):
+            continue
+        row["owner"] = metadata.owner if metadata is not None else ""
+        row["purpose"] = metadata.purpose if metadata is not None else ""
+        rows.append(row)
     return rows
 
 
@@ -127,82 +91,121 @@ def select_guest(lab: Lab, name: str) -> Guest:
     return one(lab.guests(), name, name=lambda g: g.name, what="guest", listing="wsklab list")
 
 
-def up(
+def list_guests(
     cli: Runtime,
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="Which profile; see `wsklab guests`.")],
-    name: Annotated[str, typer.Option("--name", metavar="N", help="The guest's name; default: made up.")] = "",
-    count: Annotated[int, typer.Option("--count", min=1, max=64, metavar="K", help="How many.")] = 1,
-    ttl: Annotated[str, typer.Option("--ttl", metavar="SPAN", help="Until when it is yours: 90s, 30m, 4h, 2d.")] = _TTL,
-    driver: Annotated[
-        Path | None, typer.Option("--driver", metavar="FILE", help="Load this driver when the guest is ready.")
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Only these; patterns are allowed.", autocompletion=guest_names),
     ] = None,
-    service: Annotated[str, typer.Option("--service", metavar="NAME", help="Service name of that driver.")] = "",
+    as_ssh_config: Annotated[
+        bool, typer.Option("--ssh-config", help="Print a piece of ssh_config instead, for ssh -F, scp and Ansible.")
+    ] = False,
 ) -> int:
-    """Start guests, wait until each is ready, say how to reach it and until when."""
-    from wsklab.lease import expiry_after, parse_duration
-
-    span: timedelta = parse_duration(ttl)
-    existing_file(driver, "a driver image (.sys)")
-    if name and count > 1:
-        raise UsageError("--name and --count do not go together", why="names are unique", fix="leave one of them out")
-    started: list[Guest] = []
-    with cli.services.lab(cli.config()) as lab, cli.services.unfinished(lab) as run:
-        chosen = one(lab.profiles.values(), profile, name=lambda p: p.name, what="profile", listing="wsklab guests")
-        cli.services.ensure_image(lab, chosen, cli.output)
-        try:
-            for _ in range(count):
-                with cli.output.progress(f"guest {chosen.name}") as step:
-                    guest = cli.services.start_guest(lab, chosen, name=name, expires=expiry_after(span), run=run)
-                    started.append(guest)
-                    step("booting")
-                    cli.services.wait_ready(lab, guest, chosen)
-                    if driver is not None:
-                        step(f"loading {driver.name}")
-                        cli.services.deploy(lab, guest, driver, service=service, control=None, start=True)
-        except BaseException:
-            for guest in started:
-                cli.services.destroy(lab, guest)
-                cli.cleaned.append(f"guest {guest.name}")
-            raise
-        for guest in started:
-            cli.services.hand_over(guest)
-        rows = [describe(cli, lab, guest) for guest in started]
+    """Show every guest of this home."""
+    with cli.services.lab(cli.config()) as lab:
+        if as_ssh_config:
+            return _print_ssh_config(cli, lab, names)
+        rows = guest_rows(cli, lab, names)
     cli.output.document({"guests": rows})
-    for row in rows:
-        cli.output.line(f"{row['name']}: ready, {row['method']}, until {row['expires']} (it is removed after that)")
-        cli.output.line(f"  {shlex.join(row['ssh'])}")  # type: ignore[arg-type]
+    if not rows:
+        cli.output.line("no guests; `wsklab up PROFILE` makes one, `wsklab guests` shows the profiles")
+        return exits.OK
+    now = datetime.now(UTC).astimezone()
+    columns = ("name", "profile", "kind", "state", "owner", "purpose", "address", "method", "expires")
+    shown = [
+        row
+        | ({"state": f"{row['state']}, dirty"} if row["dirty"] else {})
+        | {"expires": until(str(row["expires"]), now=now)}
+        for row in rows
+    ]
+    cli.output.table("", columns, [[str(row[column]) for column in columns] for row in shown])
     return exits.OK
 
 
-def list_guests(cli: Runtime) -> int:
-    """Show every guest of this home."""
+def _print_ssh_config(cli: Runtime, lab: Lab, names: list[str] | None) -> int:
+    accesses = []
+    for guest in select_guests(lab, names) if names else lab.guests():
+        try:
+            accesses.append(ssh_access(cli, lab, guest))
+        except FileNotFoundError:
+            continue
+    text = ssh_config(accesses, lab.home.root)
+    cli.output.document({"ssh_config": text, "names": [access.name for access in accesses]})
+    cli.output.line(text.rstrip("\n"))
+    return exits.OK
+
+
+def extend(
+    cli: Runtime,
+    names: Names,
+    ttl: Annotated[str, typer.Option("--ttl", metavar="SPAN", help="From now on: 90s, 30m, 4h, 2d.")] = TTL,
+) -> int:
+    """Move the end of leases; a lease that already ends later stays as it is."""
+    from wsklab.lease import expiry_after, parse_duration
+
+    expires = expiry_after(parse_duration(ttl))
+    rows: list[dict[str, object]] = []
     with cli.services.lab(cli.config()) as lab:
-        rows = guest_rows(cli, lab)
+        for guest in select_guests(lab, names):
+            try:
+                rows.append({"name": guest.name, "expires": cli.services.extend(guest, expires)})
+            except LabError as error:
+                error.evidence["extended"] = rows
+                raise
     cli.output.document({"guests": rows})
-    columns = ("name", "profile", "kind", "state", "owner", "purpose", "address", "expires")
-    shown = [row | ({"state": f"{row['state']}, dirty"} if row["dirty"] else {}) for row in rows]
-    cli.output.table("", columns, [[_cell(row[column]) for column in columns] for row in shown])
+    now = datetime.now(UTC).astimezone()
+    for row in rows:
+        kept = "" if row["expires"] == expires else f", which is later than {moment(expires, now=now)}"
+        cli.output.line(f"{row['name']}: yours until {until(str(row['expires']), now=now)}{kept}")
     return exits.OK
 
 
 def down(cli: Runtime, names: Names) -> int:
-    """Remove guests; the names that were removed are said."""
+    """Remove guests; a pattern means your own ones that no run is using, a full name means just that guest."""
     gone: list[str] = []
     with cli.services.lab(cli.config()) as lab:
-        for guest in select_guests(lab, names):
-            cli.services.destroy(lab, guest)
-            gone.append(guest.name)
-            cli.output.line(f"{guest.name}: gone")
-    cli.output.document({"removed": gone})
+        chosen, kept = _to_remove(lab, names)
+        failures: list[LabError] = []
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="down") as pool:
+            for guest, ended in [(guest, pool.submit(cli.services.destroy, lab, guest)) for guest in chosen]:
+                try:
+                    ended.result()
+                except LabError as error:
+                    failures.append(error)
+                    continue
+                gone.append(guest.name)
+                cli.output.line(f"{guest.name}: gone")
+    for name, why in kept:
+        cli.output.note(f"{name}: kept, {why}; name it in full to remove it")
+    body: dict[str, object] = {"removed": gone, "kept": [{"name": name, "why": why} for name, why in kept]}
+    if failures:
+        failures[0].evidence["removed"] = gone
+        raise failures[0]
+    cli.output.document(body)
     return exits.OK
 
 
-def _cell(value: object) -> str:
-    """A value in a table: times without the date of today."""
-    if isinstance(value, str) and value.endswith("Z"):
-        try:
-            moment = datetime.fromisoformat(value).astimezone()
-        except ValueError:
-            return value
-        return moment.strftime("%H:%M" if moment.date() == datetime.now(moment.tzinfo).date() else "%Y-%m-%d %H:%M")
-    return str(value)
+def _to_remove(lab: Lab, patterns: list[str]) -> tuple[list[Guest], list[tuple[str, str]]]:
+    """The guests to remove, and those that a pattern fits but that are somebody's, with the reason."""
+    chosen: list[Guest] = []
+    kept: list[tuple[str, str]] = []
+    for guest in select_guests(lab, patterns):
+        why = "" if guest.name in patterns else _somebody_s(lab, guest)
+        if why:
+            kept.append((guest.name, why))
+        else:
+            chosen.append(guest)
+    return chosen, kept
+
+
+def _somebody_s(lab: Lab, guest: Guest) -> str:
+    """Why a pattern does not mean this guest, or ""."""
+    try:
+        metadata = guest.domain.metadata()
+    except DomainGone:
+        return ""
+    if metadata is None:
+        return ""
+    if metadata.run and lab.home.run_is_alive(metadata.run):
+        return f"run {metadata.run} is using it"
+    return f"it is {metadata.owner}'s" if metadata.owner != lab.owner else ""

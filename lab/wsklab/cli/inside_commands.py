@@ -14,10 +14,12 @@ from typing import Annotated, BinaryIO
 import typer
 
 from wsklab.cli import exits
-from wsklab.cli.guest_commands import select_guest, select_guests, ssh_argv
+from wsklab.cli.complete import guest_names
+from wsklab.cli.guest_commands import Name, Names, select_guest, select_guests
 from wsklab.cli.names import existing_file
 from wsklab.cli.output import plain
 from wsklab.cli.runtime import Runtime, command
+from wsklab.cli.ssh_access import ssh_access
 from wsklab.errors import HostError, UsageError
 
 __all__ = ["register"]
@@ -26,8 +28,6 @@ _CONNECT_S = 20.0
 _TRANSFER_S = 600.0
 _PASS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The guest.")]
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Guest names; patterns are allowed.")]
 Command = Annotated[list[str] | None, typer.Argument(metavar="[COMMAND]...", help="A command line for the guest.")]
 
 
@@ -49,7 +49,7 @@ def ssh(cli: Runtime, name: Name, arguments: Command = None) -> int:
     if shutil.which("ssh") is None:
         raise HostError("there is no ssh program", fix="apt install openssh-client")
     with cli.services.lab(cli.config()) as lab:
-        argv = [*ssh_argv(cli, lab, select_guest(lab, name)), *(arguments or [])]
+        argv = [*ssh_access(cli, lab, select_guest(lab, name)).argv(), *(arguments or [])]
     if cli.output.json_mode:
         cli.output.document({"ssh": argv})
         return exits.OK
@@ -171,7 +171,10 @@ def console(
 
 def deploy(
     cli: Runtime,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The guest, or a pattern for several.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The guest, or a pattern for several.", autocompletion=guest_names),
+    ],
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE.sys]", help="A driver image; default: ours, built first.")
     ] = None,

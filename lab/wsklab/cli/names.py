@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from wsklab.errors import UsageError
 
-__all__ = ["existing_file", "matching", "one"]
+__all__ = ["check_guest_name", "existing_file", "matching", "one"]
 
 T = TypeVar("T")
+
+# libvirt allows more; but a name is also typed, completed, and used as a host name by ssh.
+_GUEST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
 def matching(
@@ -55,6 +59,21 @@ def one(things: Iterable[T], pattern: str, *, name: Callable[[T], str], what: st
             fix="name one",
         )
     return found[0]
+
+
+def check_guest_name(name: str) -> None:
+    """Nothing, when a guest may be called so.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if not _GUEST_NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name for a guest",
+            why="a name has 1 to 40 letters, digits, dots, dashes and underscores, and starts with a letter or digit",
+            fix="choose another --name",
+            evidence={"name": name},
+        )
 
 
 def existing_file(path: Path | None, what: str) -> None:

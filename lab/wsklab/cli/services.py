@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wsklab.mode import ModeChoice
     from wsklab.pe_check import Finding
     from wsklab.profile import GuestProfile
+    from wsklab.ready_times import ReadyTimes
     from wsklab.results.model import RunDocument
     from wsklab.results.store import RunSummary
     from wsklab.toolchain import BuildResult
@@ -92,11 +93,12 @@ class Services:
         run = f"up-{uuid.uuid4().hex[:12]}"
         return _naming(run, lab.home.run_alive(run))
 
-    def start_guest(self, lab: Lab, profile: GuestProfile, *, name: str, expires: str, run: str) -> Guest:
+    def start_guest(self, lab: Lab, profile: GuestProfile, *, name: str, expires: str, run: str, fresh: bool) -> Guest:
         """Start a guest that will belong to this user (`hand_over`); it boots when this returns."""
         from wsklab.guest import Claim
 
-        return lab.start_guest(profile, Claim(owner=lab.owner, purpose="user", run=run, expires=expires, name=name))
+        claim = Claim(owner=lab.owner, purpose="user", run=run, expires=expires, name=name, fresh=fresh)
+        return lab.start_guest(profile, claim)
 
     def hand_over(self, guest: Guest) -> None:
         """From now on the guest is the user's, until its lease expires."""
@@ -106,7 +108,21 @@ class Services:
         if metadata is not None:
             guest.domain.set_metadata(dataclasses.replace(metadata, run=""))
 
-    def wait_ready(self, lab: Lab, guest: Guest, profile: GuestProfile) -> None:
+    def extend(self, guest: Guest, expires: str) -> str:
+        """Let a user's lease end at `expires`, unless it ends later anyway; returns when it ends.
+
+        Raises:
+            UsageError: no lease that could be extended, or the guest is powered off.
+        """
+        from wsklab.user_lease import extend
+
+        return extend(guest, expires)
+
+    def expected_ready_s(self, lab: Lab, profile: GuestProfile, *, fresh: bool) -> float | None:
+        """How long such guests took lately, in seconds."""
+        return self._ready_times(lab).expected_s(profile.name, fresh=fresh)
+
+    def wait_ready(self, lab: Lab, guest: Guest, profile: GuestProfile, *, fresh: bool) -> None:
         """Wait until a guest is ready and remember how long that took.
 
         Raises:
@@ -114,6 +130,12 @@ class Services:
         """
         ready_s = guest.wait_ready(lab.timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
         guest.remember(ready_s=round(ready_s, 2))
+        self._ready_times(lab).add(profile.name, ready_s, fresh=fresh)
+
+    def _ready_times(self, lab: Lab) -> ReadyTimes:
+        from wsklab.ready_times import ReadyTimes
+
+        return ReadyTimes(lab.home.cache / "ready-times.json")
 
     def destroy(self, lab: Lab, guest: Guest) -> None:
         """Remove a guest and everything of it."""

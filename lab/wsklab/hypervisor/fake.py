@@ -24,7 +24,7 @@ from wsklab.domain_xml import (
     render_mark,
     render_network_xml,
 )
-from wsklab.errors import HypervisorError
+from wsklab.errors import DomainGone, HypervisorError
 from wsklab.hypervisor.bus import EventBus
 from wsklab.hypervisor.protocol import Domain, DomainEvent, DomainEventKind, DomainState, EventSubscription
 
@@ -341,7 +341,8 @@ def _time_of(record: _Record) -> int:
 
 
 def _error(operation: str, domain: str, code: str, why: str) -> HypervisorError:
-    return HypervisorError(
+    kind = DomainGone if code == "VIR_ERR_NO_DOMAIN" else HypervisorError
+    return kind(
         f"cannot {operation} {domain}".rstrip(),
         why=why,
         evidence={"operation": operation, "domain": domain, "code": code},

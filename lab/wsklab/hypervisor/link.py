@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import libvirt
 
-from wsklab.errors import HypervisorError
+from wsklab.errors import DomainGone, HypervisorError
 from wsklab.hypervisor import events
 from wsklab.hypervisor.bus import EventBus
 from wsklab.hypervisor.protocol import DomainEvent, DomainEventKind
@@ -51,7 +51,7 @@ _FIXES: Final[Mapping[int, str]] = MappingProxyType(
         libvirt.VIR_ERR_AGENT_UNRESPONSIVE: "the guest agent does not run in the guest (yet)",
         libvirt.VIR_ERR_AGENT_UNSYNCED: "the guest agent is out of step: try again",
         libvirt.VIR_ERR_DOM_EXIST: "choose another name, or remove the domain that has it",
-        libvirt.VIR_ERR_NO_DOMAIN: "the domain is gone: `wsklab list` shows what there is",
+        libvirt.VIR_ERR_NO_DOMAIN: "`wsklab list` shows the guests that there are",
     }
 )
 
@@ -90,9 +90,10 @@ def translate(error: libvirt.libvirtError, operation: str, domain: str = "") -> 
     if code == libvirt.VIR_ERR_SYSTEM_ERROR and "libvirt-sock" in reason:
         denied = "Permission denied" in reason
         fix = _FIXES[libvirt.VIR_ERR_AUTH_FAILED if denied else libvirt.VIR_ERR_NO_CONNECT]
-    return HypervisorError(
+    gone = code == libvirt.VIR_ERR_NO_DOMAIN
+    return (DomainGone if gone else HypervisorError)(
         f"cannot {operation} {domain}".rstrip(),
-        why=reason,
+        why=f"it was removed meanwhile ({reason})" if gone else reason,
         fix=fix,
         evidence={"operation": operation, "domain": domain, "code": None if code is None else code_name(code)},
     )

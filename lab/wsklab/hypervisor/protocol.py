@@ -65,7 +65,10 @@ class EventSubscription(Protocol):
 
 
 class Domain(Protocol):
-    """One domain, persistent until `undefine`. Every method raises `HypervisorError`."""
+    """One domain, persistent until `undefine`.
+
+    Every method raises `HypervisorError`; `DomainGone` when the domain is not there any more.
+    """
 
     @property
     def name(self) -> str: ...

@@ -33,8 +33,6 @@ class AssertionResult(_Model):
     expected: str
     observed: str
     held: bool
-    condition: str = ""
-    met: bool = True
 
 
 class RuleResult(_Model):

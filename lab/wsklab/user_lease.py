@@ -1,0 +1,73 @@
+"""The end of a user's lease: moved, or reached. Both under the guest's lock, so that neither happens to the other."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from wsklab.errors import HypervisorError, UsageError
+from wsklab.guest import Guest
+from wsklab.hypervisor.protocol import Domain, DomainState
+from wsklab.lease import KEEP_EXPIRED, LeaseState, lease_state
+
+__all__ = ["end_if_over", "extend", "is_kept_for_a_day", "power_off"]
+
+# In the directory of a guest whose lease is over: its overlay is kept for a day from this file's time on.
+_EXPIRED_MARK: Final = "expired"
+
+
+def extend(guest: Guest, expires: str) -> str:
+    """Let a user's lease end at `expires` (RFC 3339 UTC) unless it ends later anyway; returns when it ends.
+
+    Raises:
+        UsageError: there is no lease whose end could be moved. DomainGone: the guest was removed.
+    """
+    with guest.locked():
+        metadata = guest.domain.metadata()
+        if metadata is None or metadata.run:
+            raise UsageError(
+                f"{guest.name} has no lease that could be extended",
+                why=f"it lives as long as run {metadata.run}" if metadata else "it carries no mark of the lab",
+                fix="name a guest of yours: `wsklab list` shows the purpose `user`",
+                evidence={"name": guest.name},
+            )
+        if guest.domain.state() is DomainState.OFF:
+            raise UsageError(
+                f"{guest.name} is going away",
+                why="it is powered off",
+                fix="`wsklab up` makes another one",
+                evidence={"name": guest.name, "expires": metadata.expires},
+            )
+        later = max(metadata.expires, expires)  # both in UTC and of one form, so they sort as text
+        guest.domain.set_metadata(dataclasses.replace(metadata, expires=later))
+        return later
+
+
+def end_if_over(guest: Guest, now: datetime) -> bool:
+    """Power off a guest whose lease is over and keep its overlay; False when the lease was extended meanwhile."""
+    with guest.locked():
+        metadata = guest.domain.metadata()
+        over = metadata is None or lease_state(metadata, run_is_alive=lambda _run: False, now=now) is LeaseState.OVER
+        if over:
+            (guest.directory / _EXPIRED_MARK).touch()
+            power_off(guest.domain)
+        return over
+
+
+def is_kept_for_a_day(directory: Path, now: datetime) -> bool:
+    """Whether the directory belongs to an expired guest whose overlay is still promised."""
+    try:
+        marked = datetime.fromtimestamp((directory / _EXPIRED_MARK).stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return False
+    return now - marked < KEEP_EXPIRED
+
+
+def power_off(domain: Domain) -> None:
+    """Power off and undefine; another sweeper may have won the undefine."""
+    domain.destroy()
+    with contextlib.suppress(HypervisorError):
+        domain.undefine()
