@@ -1,5 +1,9 @@
 # Writes wsklab_build.h: a digest over the driver's sources, and a label. Run as a script:
 #   cmake -DOUT=file -DSOURCES=a;b -DLABEL=text -P build_info.cmake
+# or -DSOURCES_FILE=list, one path a line, where a command line would be too long (wsklab.vcxproj).
+if(SOURCES_FILE)
+    file(STRINGS "${SOURCES_FILE}" SOURCES)
+endif()
 set(all "")
 foreach(source IN LISTS SOURCES)
     file(SHA256 "${source}" digest)

@@ -13,6 +13,15 @@
  * their end when the last operation has become final. */
 #define TAIL_100NS 500000ll
 
+/* A table, not assignments: its pointers are what the loader relocates, and an image without relocations is suspect. */
+static const struct {
+    UCHAR Major;
+    PDRIVER_DISPATCH Routine;
+} g_Dispatch[] = {{IRP_MJ_CREATE, DeviceDispatchCreate},
+                  {IRP_MJ_CLEANUP, DeviceDispatchCleanup},
+                  {IRP_MJ_CLOSE, DeviceDispatchClose},
+                  {IRP_MJ_DEVICE_CONTROL, IoctlDispatch}};
+
 static VOID NTAPI Unload(PDRIVER_OBJECT Driver) {
     LARGE_INTEGER tail = {.QuadPart = -TAIL_100NS};
 
@@ -36,10 +45,9 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT Driver, PUNICODE_STRING RegistryPath) 
     LedgerInitialize();
     ClientsInitialize();
     ThreadsInitialize();
-    Driver->MajorFunction[IRP_MJ_CREATE] = DeviceDispatchCreate;
-    Driver->MajorFunction[IRP_MJ_CLEANUP] = DeviceDispatchCleanup;
-    Driver->MajorFunction[IRP_MJ_CLOSE] = DeviceDispatchClose;
-    Driver->MajorFunction[IRP_MJ_DEVICE_CONTROL] = IoctlDispatch;
+    for (ULONG i = 0; i < sizeof(g_Dispatch) / sizeof(g_Dispatch[0]); i++) {
+        Driver->MajorFunction[g_Dispatch[i].Major] = g_Dispatch[i].Routine;
+    }
 
     status = KeeperStart();
     if (!NT_SUCCESS(status)) {

@@ -29,6 +29,7 @@ _NX_COMPAT: Final = 0x0100
 _APPCONTAINER: Final = 0x1000
 _EXECUTE: Final = 0x20000000
 _WRITE: Final = 0x80000000
+_DIRECTORY_EXCEPTION: Final = 3
 _DIRECTORY_SECURITY: Final = 4
 _DIRECTORY_RELOC: Final = 5
 _DIRECTORY_TLS: Final = 9
@@ -43,7 +44,7 @@ class Finding:
 
     Attributes:
         check: its name, stable: `machine`, `subsystem`, `relocations`, `checksum`, `sections`, `debug`,
-            `characteristics`, `alignment`, `tls`, `imports`, `signature`, `certificate-table`.
+            `characteristics`, `alignment`, `tls`, `unwind`, `imports`, `signature`, `certificate-table`.
         ok: whether the file passes.
         detail: what was found, and what would be right.
     """
@@ -190,6 +191,9 @@ def _header(image: Any) -> Iterator[Finding]:
         f"section alignment 0x{optional.SectionAlignment:x}, a multiple of 0x1000 is wanted",
     )
     yield Finding("tls", _directory(image, _DIRECTORY_TLS) == (0, 0), "the kernel runs no thread-local initialisers")
+    # Without it the kernel can neither unwind through the driver nor show its frames after a bug check.
+    unwind = _directory(image, _DIRECTORY_EXCEPTION)[1]
+    yield Finding("unwind", unwind > 0, f"{unwind} bytes of unwind data (.pdata)")
 
 
 def _sections(image: Any) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wsklab.errors import ProfileError
+from wsklab.windows_recipe import WindowsRecipe
 
 __all__ = ["Facts", "GuestProfile", "Recipe", "WineRecipe", "load_profile", "load_profiles", "unknown_profile"]
 
@@ -81,8 +82,8 @@ class WineRecipe(_Section):
     cmdline: str
 
 
-#: The `recipe` section. One member today; a Windows recipe becomes the second, told apart by `builder`.
-Recipe = WineRecipe
+#: The `recipe` section, told apart by `builder`.
+Recipe = Annotated[WineRecipe | WindowsRecipe, Field(discriminator="builder")]
 
 
 class GuestProfile(_Section):
@@ -134,11 +135,23 @@ class GuestProfile(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> GuestProfile:
-        if self.kind == "wine" and self.recipe is None:
-            raise ValueError("a guest of kind wine needs a recipe section")
+        if self.kind == "wine" and self.wine_recipe is None:
+            raise ValueError("a guest of kind wine needs a recipe section with builder wine")
         if self.kind == "wine" and self.facts.wine_version is None:
             raise ValueError("a guest of kind wine needs facts.wine_version")
+        if self.kind == "windows" and self.wine_recipe is not None:
+            raise ValueError("a guest of kind windows cannot have a recipe with builder wine")
         return self
+
+    @property
+    def wine_recipe(self) -> WineRecipe | None:
+        """The recipe, when it is one for a guest of kind wine."""
+        return self.recipe if isinstance(self.recipe, WineRecipe) else None
+
+    @property
+    def windows_recipe(self) -> WindowsRecipe | None:
+        """The recipe, when it is one for a Windows installation."""
+        return self.recipe if isinstance(self.recipe, WindowsRecipe) else None
 
     @property
     def baseline_file(self) -> Path:
@@ -212,13 +225,27 @@ def _error(file: Path, key: str, message: str, why: str, fix: str, *, nearest: s
 def _from_validation(file: Path, error: ValidationError) -> ProfileError:
     """The first complaint, as file, key and, for an unknown key, the nearest one."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
+    # After `recipe` comes the builder, which tells two schemas apart and is no key of the file.
+    path = tuple(part for part, before in zip(first["loc"], ("", *first["loc"]), strict=False) if before != "recipe")
+    key = ".".join(str(part) for part in path)
     if first["type"] == "extra_forbidden":
-        nearest = _nearest(str(first["loc"][-1]), _keys_of(GuestProfile, first["loc"][:-1]))
+        nearest = _nearest(str(path[-1]), _keys_of(first["loc"][:-1]))
         fix = f"did you mean {nearest}?" if nearest else "remove it"
         return _error(file, key, f"{file}: unknown key {key}", "the schema has no such key", fix, nearest=nearest)
-    if first["type"] == "missing":
+    if first["type"] in {"missing", "union_tag_not_found"}:
+        key = key if first["type"] == "missing" else f"{key}.builder"
         return _error(file, key, f"{file}: {key} is missing", "it has no default", f"add {key}")
+    if first["type"] == "union_tag_invalid":
+        builder = str(first["ctx"]["tag"])
+        nearest = _nearest(builder, ("wine", "windows"))
+        return _error(
+            file,
+            f"{key}.builder",
+            f"{file}: {key}.builder is {builder!r}",
+            "known: windows, wine",
+            f"did you mean {nearest}?" if nearest else "correct the value",
+            nearest=nearest,
+        )
     return _error(file, key, f"{file}: {key or 'profile'} is wrong", _complaint(first), "correct the value")
 
 
@@ -227,10 +254,23 @@ def _complaint(first: Mapping[str, Any]) -> str:
     return f"{message}, not {first['input']!r}" if first["loc"] else message
 
 
-def _keys_of(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table that `path` leads to."""
+def _keys_of(path: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table that `path`, as pydantic tells it, leads to."""
+    models: list[type[BaseModel]] = [GuestProfile]
     for part in path:
-        field = model.model_fields.get(str(part))
-        kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
-    return [name for name in model.model_fields if name != "directory"]
+        tagged = [model for model in models if part in _builders_of(model)]
+        fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
+        models = tagged or [found for field in fields for found in _models_in(field.annotation)] or models
+    return [name for model in models for name in model.model_fields if name != "directory"]
+
+
+def _builders_of(model: type[BaseModel]) -> tuple[object, ...]:
+    field = model.model_fields.get("builder")
+    return get_args(field.annotation) if field is not None else ()
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    """The models that an annotation is made of, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _models_in(inner)]

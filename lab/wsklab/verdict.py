@@ -3,6 +3,10 @@
 Three levels. An *assertion* of a rule held or not. The assertions of one rule in one case, seen against the
 guest profile's baseline, give a `RuleVerdict`. The verdicts of a rule's cases on one guest combine to the one
 that a report shows. Cases have verdicts of their own (`CaseVerdict`); both decide the exit code.
+
+Never met is vacuous, not passed; also in part. An assertion may have a condition of its own (the half of a rule
+that speaks of DISPATCH_LEVEL). Where it does not arise, the assertion says nothing; and a rule with a MUST that no
+case of the run could show on a guest is vacuous there, however well its other parts held.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import enum
 import fnmatch
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from wsklab.rules import AssertionClass, Catalogue, Rule
 
@@ -21,10 +26,12 @@ __all__ = [
     "RuleJudgement",
     "RuleObservation",
     "RuleVerdict",
+    "Said",
     "apply_twins",
     "combine",
     "exit_code",
     "judge",
+    "not_shown",
     "with_case_verdict",
     "worst",
 ]
@@ -87,6 +94,8 @@ class Assertion:
         name: what is asserted, stable between runs: a baseline gap refers to it.
         expected: what a correct subsystem shows, in words.
         observed: what was seen; compared letter by letter with a baseline, so without times or addresses.
+        condition: what this part of the rule presupposes beyond the rule itself ("called at DISPATCH_LEVEL").
+        met: whether that condition arose; when it did not, what was seen proves nothing, either way.
     """
 
     kind: AssertionClass
@@ -94,6 +103,28 @@ class Assertion:
     expected: str
     observed: str
     held: bool
+    condition: str = ""
+    met: bool = True
+
+
+class Said(Protocol):
+    """An assertion, as a case made it or as a run's file holds it."""
+
+    @property
+    def kind(self) -> AssertionClass:
+        """What a deviation of it means."""
+
+    @property
+    def name(self) -> str:
+        """What is asserted."""
+
+    @property
+    def condition(self) -> str:
+        """What it presupposes."""
+
+    @property
+    def met(self) -> bool:
+        """Whether that arose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,14 +205,15 @@ def judge(observation: RuleObservation, rule: Rule, *, kind: str, gaps: Collecti
             notes.append(reason)
     if not verdicts:
         return _judgement(observation, RuleVerdict.VACUOUS, "the rule's condition never arose")
-    checked = [verdict for verdict in verdicts if verdict is not RuleVerdict.RECORDED]
-    return _judgement(observation, worst(checked or verdicts), *notes)
+    met = [verdict for verdict in verdicts if verdict is not RuleVerdict.VACUOUS]
+    checked = [verdict for verdict in met if verdict is not RuleVerdict.RECORDED]
+    return _judgement(observation, worst(checked or met), *notes)
 
 
 def _judge_assertion(assertion: Assertion, gaps: Collection[Gap]) -> tuple[RuleVerdict, str]:
     """The verdict of one assertion, and a sentence when it is not a plain pass."""
-    if assertion.kind is AssertionClass.RECORD:
-        return RuleVerdict.RECORDED, ""
+    if not assertion.met or assertion.kind is AssertionClass.RECORD:
+        return (RuleVerdict.RECORDED if assertion.met else RuleVerdict.VACUOUS), ""
     gap, predicted = next(
         ((gap, seen) for gap in gaps if (seen := gap.expects(assertion.name)) is not None), (None, None)
     )
@@ -226,15 +258,26 @@ def with_case_verdict(judgement: RuleJudgement, case: CaseVerdict, message: str)
     return RuleJudgement(rule=judgement.rule, verdict=effect, notes=(*judgement.notes, message))
 
 
-def combine(verdicts: Iterable[RuleVerdict]) -> RuleVerdict:
+def combine(verdicts: Iterable[RuleVerdict], *, shown: bool = True) -> RuleVerdict:
     """One rule's verdict on one guest from those of its cases: the worst.
 
     `vacuous` counts over the run: a case in which the condition did not arise takes nothing from one in which
     it did.
+
+    Args:
+        shown: whether each MUST of the rule was shown by some case (`not_shown` names the others).
     """
     seen = tuple(verdicts)
     met = tuple(verdict for verdict in seen if verdict is not RuleVerdict.VACUOUS)
-    return worst(met or seen)
+    return worst(met or seen) if shown else worst((*met, RuleVerdict.VACUOUS))
+
+
+def not_shown(said: Iterable[Said]) -> tuple[str, ...]:
+    """The MUSTs of one rule on one guest whose condition never arose, in any case, each in a sentence."""
+    demands = [assertion for assertion in said if assertion.kind is AssertionClass.MUST]
+    met = {assertion.name for assertion in demands if assertion.met}
+    left = (f"{own.name}: not shown here, it presupposes: {own.condition}" for own in demands if own.name not in met)
+    return tuple(dict.fromkeys(left))
 
 
 def apply_twins(verdicts: Mapping[str, RuleVerdict], catalogue: Catalogue) -> dict[str, RuleVerdict]:

@@ -15,7 +15,7 @@ from wsklab.channel.device import DeviceClient
 from wsklab.channel.operations import WskClient
 from wsklab.deadline import Deadline
 from wsklab.errors import ChannelLost
-from wsklab.network import Via
+from wsklab.network import Via, listen
 
 NEEDED = ("wine", "wineserver", "x86_64-w64-mingw32-gcc", "cmake", "ninja", "unshare", "nsenter", "ip")
 MISSING = [name for name in NEEDED if shutil.which(name) is None]
@@ -100,6 +100,17 @@ class LocalWine:
         """Where the driver's sockets are."""
         assert self._holder is not None
         return Via(netns=Path(f"/proc/{self._holder.pid}/ns/net"))
+
+    def free_port(self) -> int:
+        """A port of 127.0.0.1 that nobody has in the namespace, where only the driver and its peers live."""
+        with listen(self.via, ("127.0.0.1", 0)) as probe:
+            return int(probe.getsockname()[1])
+
+    def replace_driver(self, image: Path) -> None:
+        """Stop the driver and start another build of it."""
+        self.stop_driver()
+        shutil.copy(image, self.prefix / "drive_c" / "wsklab" / "wsklab.sys")
+        self.start_driver()
 
     def run(self, *argv: str, check: bool = True) -> str:
         """Run a command in the namespace; output through a file, since Wine's server inherits it and stays."""

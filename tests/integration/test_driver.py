@@ -98,7 +98,7 @@ def test_hello_tells_versions_limits_and_platform(client: WskClient) -> None:
     assert hello.clients >= 1
 
 
-def test_the_published_sample_creates_a_listening_socket(client: WskClient) -> None:
+def test_the_published_sample_creates_a_listening_socket(wine: LocalWine, client: WskClient) -> None:
     """The page's code: one completion with our context and IRP, a usable socket, the IRP freed."""
     record = client.create_listening_socket_sample()
     assert record.succeeded, record.describe()
@@ -106,7 +106,7 @@ def test_the_published_sample_creates_a_listening_socket(client: WskClient) -> N
     assert record.completion_count == 1
     assert record.has(OK | RecordFlag.IRP_FREED | RecordFlag.SOCKET_ALIGNED | RecordFlag.SOCKET_DISPATCH)
     assert record.completion_location == 2
-    assert client.bind(record.new_socket, SocketAddress.of("127.0.0.1", 4001)).succeeded
+    assert client.bind(record.new_socket, SocketAddress.of("127.0.0.1", wine.free_port())).succeeded
     assert all(entry.context == 0 for entry in client.sockets()), "the sample's context is a pointer: never shown"
     assert client.close_socket(record.new_socket).succeeded
     at_rest(client)
@@ -114,15 +114,16 @@ def test_the_published_sample_creates_a_listening_socket(client: WskClient) -> N
 
 def test_a_connection_from_accept_to_close(wine: LocalWine, client: WskClient) -> None:
     """create, bind, accept, receive, send, close; addresses as the peer sees them; a balanced ledger."""
-    number = listener(client, 4002)
+    port = wine.free_port()
+    number = listener(client, port)
     accepting = client.accept(number, socket_context=0x1234)
     assert accepting.wait(soon(0.3)).state is State.OUTSTANDING
-    peer = connect(wine.via, ("127.0.0.1", 4002), soon())
+    peer = connect(wine.via, ("127.0.0.1", port), soon())
     record = accepting.result(soon())
     assert record.succeeded, record.describe()
     assert record.local is not None
     assert record.remote is not None
-    assert (record.local.host, record.local.port) == ("127.0.0.1", 4002)
+    assert (record.local.host, record.local.port) == ("127.0.0.1", port)
     assert (record.remote.host, record.remote.port) == peer.getsockname()
     assert record.has(RecordFlag.GUARDS_CHECKED | RecordFlag.GUARDS_INTACT)
     accepted = record.new_socket
@@ -185,7 +186,7 @@ def test_sockets_have_their_own_objects(client: WskClient) -> None:
 
 def test_a_pending_wait_blocks_nobody(wine: LocalWine, client: WskClient) -> None:
     """While a WAIT pends, another client and the same client's cancel answer within 100 ms."""
-    accepting = client.accept(listener(client, 4003))
+    accepting = client.accept(listener(client, wine.free_port()))
     device = client._device  # the pipelined form has no name in WskClient on purpose
     request = abi.WAIT.pack(header=abi.WAIT.header(), op_id=accepting.op_id, timeout_ms=60_000)
     waiting = device.submit_ioctl(Ioctl.WAIT, request, abi.RECORD.size, soon(70))
@@ -205,9 +206,9 @@ def test_a_pending_wait_blocks_nobody(wine: LocalWine, client: WskClient) -> Non
     at_rest(client)
 
 
-def test_a_wait_ends_by_its_timer_and_by_cancellation(client: WskClient) -> None:
+def test_a_wait_ends_by_its_timer_and_by_cancellation(wine: LocalWine, client: WskClient) -> None:
     """The timer's answer says that the operation is still outstanding; CancelIoEx ends a WAIT, not the operation."""
-    accepting = client.accept(listener(client, 4004))
+    accepting = client.accept(listener(client, wine.free_port()))
     started = time.monotonic()
     record = accepting.wait(soon(0.5))
     assert 0.4 < time.monotonic() - started < 1.5
@@ -225,9 +226,9 @@ def test_a_wait_ends_by_its_timer_and_by_cancellation(client: WskClient) -> None
     at_rest(client)
 
 
-def test_drain_waits_until_nothing_is_outstanding(client: WskClient) -> None:
+def test_drain_waits_until_nothing_is_outstanding(wine: LocalWine, client: WskClient) -> None:
     """DRAIN times out while an accept pends, and answers when it has ended."""
-    accepting = client.accept(listener(client, 4005))
+    accepting = client.accept(listener(client, wine.free_port()))
     result = client.drain(soon(0.5))
     assert (result.outstanding, result.timed_out) == (1, True)
     client.submit(Operation.close(accepting.operation.socket, delay_ms=200))
@@ -247,11 +248,11 @@ def test_poison_shows_that_nobody_touches_a_completed_irp(client: WskClient) -> 
     at_rest(client)
 
 
-def test_one_irp_for_three_calls(client: WskClient) -> None:
+def test_one_irp_for_three_calls(wine: LocalWine, client: WskClient) -> None:
     """IoReuseIrp: socket, bind and close on one IRP, each completing once with its own context."""
     first = client.run(Operation.create(switches=Switch.KEEP_IRP), release=False)
     assert not first.has(RecordFlag.IRP_FREED)
-    address = SocketAddress.of("127.0.0.1", 4006)
+    address = SocketAddress.of("127.0.0.1", wine.free_port())
     more = {"irp_source": IrpSource.REUSED, "reuse_op": first.op_id, "switches": Switch.KEEP_IRP}
     second = client.run(Operation.bind(first.new_socket, address, **more), release=False)
     assert second.succeeded, second.describe()
@@ -267,11 +268,11 @@ def test_one_irp_for_three_calls(client: WskClient) -> None:
     assert (mine.irps_allocated, mine.irps_freed) == (1, 1)
 
 
-def test_then_starts_one_call_inside_the_completion(client: WskClient) -> None:
+def test_then_starts_one_call_inside_the_completion(wine: LocalWine, client: WskClient) -> None:
     """A held bind is called from the creation's completion routine; without success it is given up."""
     created, bound = client.next_operation(), client.next_operation()
     number = client.next_socket()
-    address = SocketAddress.of("127.0.0.1", 4007)
+    address = SocketAddress.of("127.0.0.1", wine.free_port())
     pending = client.submit(Operation.bind(number, address, op_id=bound, switches=Switch.HELD))
     first = client.run(Operation.create(op_id=created, new_socket=number, then_op=bound))
     second = pending.result(soon())
@@ -444,7 +445,7 @@ def test_a_closed_handle_ends_everything_it_owned(wine: LocalWine, client: WskCl
     before = client.ledger().driver
     control = wine.device_client()
     victim = WskClient(control.open_device(DEVICE))
-    accepting = victim.accept(listener(victim, 4010))
+    accepting = victim.accept(listener(victim, wine.free_port()))
     number, peer = connected(wine, victim)
     victim.receive(number, 100)
     request = abi.WAIT.pack(header=abi.WAIT.header(), op_id=accepting.op_id, timeout_ms=60_000)
@@ -469,7 +470,7 @@ def test_a_closed_handle_ends_everything_it_owned(wine: LocalWine, client: WskCl
 def test_quiesce_closes_all_and_names_who_is_left(wine: LocalWine) -> None:
     """Everything of everyone is closed; the other handle is named; this one's own handle is not busy."""
     with wine.client() as other, wine.client() as client:
-        accepting = other.accept(listener(other, 4011))
+        accepting = other.accept(listener(other, wine.free_port()))
         mine = client.socket(Category.LISTEN)
         result = client.quiesce(soon(10))
         assert not result.timed_out

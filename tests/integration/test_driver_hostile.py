@@ -142,7 +142,7 @@ def work(wine: LocalWine, port: int, errors: list[BaseException], rounds: int) -
 def test_clients_at_once(wine: LocalWine) -> None:
     """Four clients in parallel, each with its own numbers, all balanced at the end."""
     errors: list[BaseException] = []
-    threads = [threading.Thread(target=work, args=(wine, 4600 + i, errors, 25)) for i in range(4)]
+    threads = [threading.Thread(target=work, args=(wine, wine.free_port(), errors, 25)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -153,10 +153,11 @@ def test_clients_at_once(wine: LocalWine) -> None:
 
 def test_close_while_requests_are_queued(wine: LocalWine) -> None:
     """Close ends what is queued on a socket; every operation completes once, over many rounds."""
+    address = SocketAddress.of("127.0.0.1", wine.free_port())
     with wine.client() as client:
         for index in range(40):
             number = client.socket(Category.LISTEN).new_socket
-            client.bind(number, SocketAddress.of("127.0.0.1", 4700))
+            client.bind(number, address)
             accepting = client.accept(number)
             if index % 2:
                 accepting.cancel()
@@ -172,7 +173,8 @@ def test_unload_with_open_handles(wine: LocalWine) -> None:
     control = wine.device_client()
     client = WskClient(control.open_device(DEVICE))
     number = client.socket(Category.LISTEN).new_socket
-    client.bind(number, SocketAddress.of("127.0.0.1", 4800))
+    port = wine.free_port()
+    client.bind(number, SocketAddress.of("127.0.0.1", port))
     accepting = client.accept(number)
     device = client._device
     wait = abi.WAIT.pack(header=abi.WAIT.header(), op_id=accepting.op_id, timeout_ms=60_000)
@@ -183,7 +185,7 @@ def test_unload_with_open_handles(wine: LocalWine) -> None:
     with pytest.raises(LabError):
         client.hello()
     with pytest.raises(GuestError):
-        connect(wine.via, ("127.0.0.1", 4800), soon(1))
+        connect(wine.via, ("127.0.0.1", port), soon(1))
     control.close()
     wine.start_driver()
     settle(wine)
@@ -191,11 +193,12 @@ def test_unload_with_open_handles(wine: LocalWine) -> None:
 
 def test_reload_ten_times(wine: LocalWine) -> None:
     """Load, use, unload, ten times over."""
+    address = SocketAddress.of("127.0.0.1", wine.free_port())
     for _ in range(10):
         with wine.client() as client:
             record = client.create_listening_socket_sample()
             assert record.succeeded
-            assert client.bind(record.new_socket, SocketAddress.of("127.0.0.1", 4801)).succeeded
+            assert client.bind(record.new_socket, address).succeeded
         wine.stop_driver()
         wine.start_driver()
     settle(wine)

@@ -94,7 +94,7 @@ def test_a_signed_driver_passes_every_check(signed: Path) -> None:
     """Every check looks at the file and passes; it can be deployed."""
     findings = check_pe(signed, None)
     assert [f.check for f in findings if not f.ok] == []
-    assert len(findings) == 12
+    assert len(findings) == 13
     require_deployable(signed)
 
 
@@ -151,6 +151,10 @@ def _alignment(image: pefile.PE) -> None:
     image.OPTIONAL_HEADER.SectionAlignment = 0x200
 
 
+def _no_unwind_data(image: pefile.PE) -> None:
+    image.OPTIONAL_HEADER.DATA_DIRECTORY[3].Size = 0
+
+
 def _short_table(image: pefile.PE) -> None:
     image.OPTIONAL_HEADER.DATA_DIRECTORY[4].Size -= 8
 
@@ -164,6 +168,7 @@ def _short_table(image: pefile.PE) -> None:
         (_writable_code, "sections"),
         (_not_movable, "characteristics"),
         (_alignment, "alignment"),
+        (_no_unwind_data, "unwind"),
         (_short_table, "certificate-table"),
     ],
 )

@@ -43,7 +43,7 @@ cmdline = "console=ttyS0"
 
 def _write(tmp_path: Path, text: str, *, folder: str = "demo") -> Path:
     directory = tmp_path / folder
-    directory.mkdir()
+    directory.mkdir(parents=True)
     (directory / "guest.toml").write_text(text)
     return directory
 
@@ -71,7 +71,7 @@ def test_the_shipped_profiles_are_valid_and_honest() -> None:
 def test_the_two_wine_guests_differ_in_suite_and_wine() -> None:
     """Two independent versions of the stand-in for Windows, not one twice."""
     profiles = load_profiles(images_root())
-    recipes = [profiles[name].recipe for name in ("wine-bookworm", "wine-trixie")]
+    recipes = [profiles[name].wine_recipe for name in ("wine-bookworm", "wine-trixie")]
     assert [recipe.suite for recipe in recipes if recipe] == ["bookworm", "trixie"]
     assert profiles["wine-bookworm"].facts.wine_version != profiles["wine-trixie"].facts.wine_version
 
@@ -154,3 +154,98 @@ def test_an_unknown_profile_names_the_nearest() -> None:
     error = unknown_profile("wine-bokworm", ["wine-bookworm", "wine-trixie"])
     assert error.evidence["nearest"] == "wine-bookworm"
     assert "wine-trixie" in error.why
+
+
+WINDOWS = ("win10-22h2", "win11-23h2", "win11-24h2", "win11-25h2", "ws2016", "ws2019", "ws2022", "ws2025")
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_windows_profile_suits_its_release(name: str) -> None:
+    """What would only be noticed hours into an installation is looked at here (fact sheet c.2, c.8, f.6)."""
+    profile = load_profiles(images_root())[name]
+    recipe = profile.windows_recipe
+    assert recipe is not None
+    assert profile.kind == "windows"
+    assert profile.build.split(".")[2] == str(recipe.media_build)
+    assert (profile.disk_bus, profile.nic_model, profile.firmware) == ("sata", "e1000e", "uefi")
+    assert profile.memory_mib >= 4096
+    assert profile.facts.irql_real
+    assert profile.facts.event_callbacks
+    assert not profile.facts.provider_drops_irps
+    if recipe.media_build >= 26100:
+        assert {"sse4.2", "popcnt"} <= set(recipe.cpu_features)
+        assert profile.cpu_model != "qemu64"
+    assert recipe.hardware_check_bypass == name.startswith("win11")
+    assert all(medium.url is None or medium.url.endswith(medium.file) for medium in recipe.media)
+
+
+def test_no_medium_belongs_to_two_releases() -> None:
+    """A digest tells which profile a file is for."""
+    digests = [
+        digest
+        for profile in load_profiles(images_root()).values()
+        if profile.windows_recipe
+        for digest in profile.windows_recipe.media_digests
+    ]
+    assert len(digests) == len(set(digests)) == len(WINDOWS)
+
+
+_WINDOWS = """
+name = "demo"
+kind = "windows"
+release = "Windows"
+build = "10.0.20348"
+memory_mib = 4096
+vcpus = 2
+cpu_model = "qemu64"
+disk_gib = 64
+boot_budget_s = 300
+ready_check = "sc.exe query sshd"
+
+[facts]
+irql_real = true
+event_callbacks = true
+provider_drops_irps = false
+output_clamped = false
+
+[recipe]
+builder = "windows"
+family = "server"
+media_build = 20348
+editions = ["ServerStandardEval"]
+installation_type = "Server"
+openssh = ["package"]
+evaluation_days = 180
+stages = {}
+
+[recipe.verifier]
+modes = ["standard"]
+standard_flags = 1
+volatile_flags = 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "nearest"),
+    [
+        ('openssh = ["package"]', 'openssh = ["package"]\nmedia_bild = 3', "recipe.media_bild", "media_build"),
+        ('modes = ["standard"]', 'modes = ["standard"]\nmods = 3', "recipe.verifier.mods", "modes"),
+        ('builder = "windows"', 'builder = "window"', "recipe.builder", "windows"),
+        ('builder = "windows"\n', "", "recipe.builder", ""),
+        ('openssh = ["package"]', 'openssh = ["inbox"]', "recipe", ""),
+        ('installation_type = "Server"', 'installation_type = "Client"', "recipe", ""),
+        ('openssh = ["package"]', 'openssh = ["telnet"]', "recipe.openssh.0", ""),
+    ],
+)
+def test_a_slip_in_a_windows_recipe_is_named(tmp_path: Path, old: str, new: str, key: str, nearest: str) -> None:
+    """The builder, which tells the schemas apart, is no part of the key that a person reads."""
+    load_profile(_write(tmp_path, _WINDOWS))
+    error = _refused(tmp_path / "second", _WINDOWS.replace(old, new))
+    assert error.evidence["key"] == key
+    assert error.evidence.get("nearest", "") == nearest
+
+
+def test_a_windows_guest_cannot_have_a_wine_recipe(tmp_path: Path) -> None:
+    """The kind says what a pass means; the recipe has to agree."""
+    text = _GOOD.replace('kind = "wine"', 'kind = "windows"')
+    assert "builder wine" in _refused(tmp_path, text).why

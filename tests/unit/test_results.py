@@ -14,10 +14,10 @@ from rich.console import Console
 from wsklab.artifacts import EvidenceFolder, safe_name, visible
 from wsklab.errors import UsageError
 from wsklab.results.matrix import figures, matrix_html, render_matrix
-from wsklab.results.model import CaseResult, RuleResult, RunDocument
+from wsklab.results.model import AssertionResult, CaseResult, RuleResult, RunDocument
 from wsklab.results.store import RunDirectory, list_runs, load_run
 from wsklab.results.summary import document_of
-from wsklab.rules import Catalogue, load_catalogue
+from wsklab.rules import AssertionClass, Catalogue, load_catalogue
 from wsklab.verdict import CaseVerdict, RuleVerdict
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J\x00\u202eevil & 'quoted'"
@@ -75,6 +75,31 @@ def test_every_core_rule_has_a_verdict_on_every_guest(catalogue: Catalogue) -> N
         assert rows["WSK-DET-001"] is RuleVerdict.NOT_IMPLEMENTED
     assert made.exit_code == 3
     assert document([case("w1", "wine")], catalogue, allow_unimplemented=True).exit_code == 0
+
+
+def _in_part(profile: str, name: str, *, met: bool) -> CaseResult:
+    """A case that showed one half of a rule, and the other half only when its condition arose."""
+    halves = [
+        AssertionResult(kind=AssertionClass.MUST, name="at PASSIVE", expected="", observed="", held=True),
+        AssertionResult(
+            kind=AssertionClass.MUST, name="at DISPATCH", expected="", observed="", held=True, condition="real", met=met
+        ),
+    ]
+    rule = RuleResult(rule="WSK-SOCK-001", verdict=RuleVerdict.PASSED, met=1 + met, assertions=tuple(halves))
+    return case(profile, "wine", name=name).model_copy(update={"rules": (rule,)})
+
+
+def test_a_rule_passes_only_when_each_demand_was_shown_on_that_guest(catalogue: Catalogue) -> None:
+    """The half that no case of a profile could show makes the rule vacuous there, and there alone."""
+    cases = [
+        _in_part("w1", "t.py::test_a", met=False),
+        _in_part("w2", "t.py::test_a", met=False),
+        _in_part("w2", "t.py::test_b", met=True),
+    ]
+    rows = {row.profile: row for row in document(cases, catalogue).results if row.rule == "WSK-SOCK-001"}
+    assert rows["w1"].verdict is RuleVerdict.VACUOUS
+    assert rows["w1"].notes == ("at DISPATCH: not shown here, it presupposes: real",)
+    assert rows["w2"].verdict is RuleVerdict.PASSED
 
 
 def test_a_rerun_is_counted_by_its_last_attempt(catalogue: Catalogue) -> None:

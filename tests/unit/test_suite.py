@@ -235,6 +235,32 @@ def test_hazards_are_left_out(runs: Runs) -> None:
     assert document.exit_code == 0
 
 
+def test_a_half_that_a_guest_cannot_show(runs: Runs) -> None:
+    """A MUST whose condition does not arise keeps the rule from passing, on that guest alone."""
+    half = """
+    at_dispatch = observe.rule("WSK-SOCK-001").given(bool(observe.facts["irql_real"]), "IRQL is real")
+    at_dispatch.must("at DISPATCH_LEVEL", wsk.socket(Category.LISTEN), with_status(EXPECTED))
+"""
+    held = CASES + half.replace("EXPECTED", '"STATUS_SUCCESS"')
+    document = runs.run(held, kinds=(("w", "wine"), ("x", "windows")))
+    assert document.exit_code == 0
+    assert rule(document, "WSK-SOCK-001") is RuleVerdict.VACUOUS
+    assert rule(document, "WSK-SOCK-001", "x") is RuleVerdict.PASSED
+    row = next(row for row in document.results if row.rule == "WSK-SOCK-001" and row.profile == "w")
+    assert "at DISPATCH_LEVEL: not shown here, it presupposes: IRQL is real" in row.notes
+
+
+def test_a_broken_half_fails_only_where_it_can_be_shown(runs: Runs) -> None:
+    """The same observation fails the rule where its condition arose, and says nothing elsewhere."""
+    half = """
+    at_dispatch = observe.rule("WSK-SOCK-001").given(bool(observe.facts["irql_real"]), "IRQL is real")
+    at_dispatch.must("at DISPATCH_LEVEL", wsk.socket(Category.LISTEN), with_status("STATUS_CANCELLED"))
+"""
+    document = runs.run(CASES + half, kinds=(("w", "wine"), ("x", "windows")))
+    assert rule(document, "WSK-SOCK-001") is RuleVerdict.VACUOUS
+    assert rule(document, "WSK-SOCK-001", "x") is RuleVerdict.DISPUTED
+
+
 def test_rules_select_cases(runs: Runs) -> None:
     """With a rule glob only the cases that cover it run, and the document shows what was asked for."""
     runs.run(rules="WSK-SOCK-001")

@@ -20,6 +20,7 @@ from wsklab.verdict import (
     combine,
     exit_code,
     judge,
+    not_shown,
     worst,
 )
 
@@ -122,6 +123,43 @@ def test_the_order_of_cases_does_not_matter(seen: list[RuleVerdict], random: obj
     for verdict in seen[1:]:
         folded = combine([folded, verdict])
     assert folded is combine(reversed(seen)) is combine(seen)
+
+
+def half(name: str = "at DISPATCH_LEVEL", *, met: bool, held: bool = True) -> Assertion:
+    """The part of a rule that presupposes something more."""
+    return Assertion(
+        kind=AssertionClass.MUST, name=name, expected="", observed="seen", held=held, condition="IRQL is real", met=met
+    )
+
+
+def test_a_part_whose_condition_never_arose_says_nothing() -> None:
+    """Neither a pass nor a failure, nor a gap: what was seen without its condition proves nothing."""
+    assert verdict_of(half(met=False)) is RuleVerdict.VACUOUS
+    assert verdict_of(half(met=False, held=False)) is RuleVerdict.VACUOUS
+    assert verdict_of(half(met=False), gaps=(gap(name="at*"),)) is RuleVerdict.VACUOUS
+    assert verdict_of(half(met=True)) is RuleVerdict.PASSED
+    assert verdict_of(half(met=True, held=False)) is RuleVerdict.FAILED
+
+
+def test_a_rule_that_was_shown_in_part_has_not_passed() -> None:
+    """The other half held; yet a MUST that no case could show keeps the rule vacuous, with the condition named."""
+    seen = (assertion(held=True), half(met=False))
+    (sentence,) = not_shown(seen)
+    assert "at DISPATCH_LEVEL" in sentence
+    assert "IRQL is real" in sentence
+    assert combine([verdict_of(*seen)], shown=False) is RuleVerdict.VACUOUS
+    assert combine([RuleVerdict.FAILED], shown=False) is RuleVerdict.FAILED
+    assert combine([RuleVerdict.GAP], shown=False) is RuleVerdict.VACUOUS
+
+
+def test_a_part_that_another_case_showed_is_shown() -> None:
+    """Parts are known by their names; an EXPECT or a RECORD is no demand."""
+    assert not_shown([half(met=False), half(met=True)]) == ()
+    assert len(not_shown([half("one", met=False), half("two", met=True)])) == 1
+    expect = Assertion(
+        kind=AssertionClass.EXPECT, name="n", expected="", observed="", held=True, condition="c", met=False
+    )
+    assert not_shown([expect]) == ()
 
 
 def test_silence_needs_its_twin() -> None:

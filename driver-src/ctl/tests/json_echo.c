@@ -7,6 +7,7 @@
  */
 #include "../json.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,7 @@ static void PrintObject(const JSON_OBJECT *object)
         case JSON_NULL: printf("null"); break;
         case JSON_TRUE: printf("true"); break;
         case JSON_FALSE: printf("false"); break;
-        case JSON_INTEGER: printf("%s%llu", member->negative ? "-" : "", (unsigned long long)member->magnitude); break;
+        case JSON_INTEGER: printf("%s%" PRIu64, member->negative ? "-" : "", member->magnitude); break;
         case JSON_STRING: printf("s:"); PrintHex(member->text, member->text_length); break;
         }
     }

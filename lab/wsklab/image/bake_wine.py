@@ -106,7 +106,7 @@ def bake_wine(bake: Bake) -> Baked:
     Raises:
         ImageError: it cannot be made; names the step and holds the end of the log.
     """
-    recipe = bake.profile.recipe
+    recipe = bake.profile.wine_recipe
     if recipe is None:
         raise ImageError(f"profile {bake.profile.name} has no recipe", fix="add a recipe section to guest.toml")
     if os.geteuid() != 0:

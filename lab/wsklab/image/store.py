@@ -103,7 +103,7 @@ class ImageStore:
 
     def find(self, profile: GuestProfile) -> Image | None:
         """The image for the profile as it is now, or None; sizes are compared, digests are not (see `verify`)."""
-        if profile.recipe is None or not self._public_key.exists():
+        if profile.wine_recipe is None or not self._public_key.exists():
             return None
         return self._load(self._directory(profile.name, self.key(profile)))
 
@@ -182,12 +182,14 @@ class ImageStore:
     # -- parts ---------------------------------------------------------------------------------
 
     def _inputs(self, profile: GuestProfile) -> dict[str, Any]:
-        recipe = profile.recipe
+        recipe = profile.wine_recipe
         if recipe is None:
             raise ImageError(
-                f"profile {profile.name} has no recipe",
-                why="its image can only be imported",
-                fix=f"wsklab image import {profile.name}",
+                f"the image of {profile.name} cannot be made",
+                why="this version of wsklab makes images of kind wine only"
+                if profile.windows_recipe is not None
+                else "the profile has no recipe",
+                fix="the kit (`wsklab driver kit`) tests the driver on any Windows machine that you have",
             )
         try:
             public_key = self._public_key.read_text(encoding="utf-8")
@@ -199,7 +201,7 @@ class ImageStore:
 
     def _common_of(self, profile: GuestProfile) -> Path:
         root = self._common or profile.directory.parent / "common"
-        return root / profile.recipe.common if profile.recipe is not None else root
+        return root / profile.wine_recipe.common if profile.wine_recipe is not None else root
 
     def _directory(self, profile: str, key: str) -> Path:
         return self._root / profile / key[:_DIGEST_LENGTH]

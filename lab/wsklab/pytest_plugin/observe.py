@@ -34,7 +34,7 @@ from wsklab.verdict import (
     with_case_verdict,
 )
 
-__all__ = ["CaseOver", "Matcher", "Observe", "RuleBroken", "RuleObserver", "Seen", "load_baseline"]
+__all__ = ["CaseOver", "Condition", "Matcher", "Observe", "RuleBroken", "RuleObserver", "Seen", "load_baseline"]
 
 T = TypeVar("T")
 #: Texts of one assertion longer than this are cut; a baseline compares whole observations below it.
@@ -83,12 +83,32 @@ class _Notes:
     not_implemented: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a part of a rule presupposes beyond the rule itself, in words, and whether it arose."""
+
+    text: str = ""
+    met: bool = True
+
+
 class RuleObserver:
     """One rule inside one case; made by `Observe.rule`."""
 
-    def __init__(self, observe: Observe, rule_id: str) -> None:
+    def __init__(self, observe: Observe, rule_id: str, condition: Condition = Condition()) -> None:
         self._observe = observe
         self._id = rule_id
+        self._condition = condition
+
+    def given(self, met: bool, condition: str) -> RuleObserver:
+        """The part of the rule that presupposes something more.
+
+        What is asserted through the result counts only when `met`; a MUST whose condition never arises on a guest
+        keeps the rule from passing there (`vacuous`)::
+
+            at_dispatch = rule.given(record.call_irql == DISPATCH_LEVEL, "called at DISPATCH_LEVEL")
+            at_dispatch.must("capture at DISPATCH_LEVEL", record, returned("STATUS_SUCCESS"))
+        """
+        return RuleObserver(self._observe, self._id, Condition(condition, met))
 
     def must(self, name: str, subject: T, matcher: Matcher[T], *, stop: bool = True) -> bool:
         """A failure breaks the rule.
@@ -100,11 +120,15 @@ class RuleObserver:
         Returns:
             whether it held.
         """
-        return self._observe.state(self._id, AssertionClass.MUST, name, subject, matcher, stop=stop)
+        return self._observe.state(
+            self._id, AssertionClass.MUST, name, subject, matcher, stop=stop, condition=self._condition
+        )
 
     def expect(self, name: str, subject: T, matcher: Matcher[T]) -> bool:
         """A failure is a deviation: customary, not documented."""
-        return self._observe.state(self._id, AssertionClass.EXPECT, name, subject, matcher, stop=False)
+        return self._observe.state(
+            self._id, AssertionClass.EXPECT, name, subject, matcher, stop=False, condition=self._condition
+        )
 
     def record(self, name: str, value: object) -> None:
         """Write a value down; compared between runs, never a failure."""
@@ -161,9 +185,17 @@ class Observe:
         self.state(rule_id, kind, name, seen, matcher, stop=False)
 
     def state(
-        self, rule_id: str, kind: AssertionClass, name: str, subject: T, matcher: Matcher[T], *, stop: bool
+        self,
+        rule_id: str,
+        kind: AssertionClass,
+        name: str,
+        subject: T,
+        matcher: Matcher[T],
+        *,
+        stop: bool,
+        condition: Condition = Condition(),
     ) -> bool:
-        """Keep an assertion; see `RuleObserver.must`."""
+        """Keep an assertion; see `RuleObserver.must` and `RuleObserver.given`."""
         __tracebackhide__ = True
         seen = matcher.look(subject)
         notes = self._notes[rule_id]
@@ -173,10 +205,12 @@ class Observe:
             expected=matcher.expected,
             observed=visible(seen.observed, OBSERVATION_LIMIT),
             held=seen.held,
+            condition=condition.text,
+            met=condition.met,
         )
-        notes.met += 1
+        notes.met += condition.met
         notes.assertions.append(assertion)
-        if seen.held or not stop:
+        if seen.held or not stop or not condition.met:
             return seen.held
         alone = judge(
             RuleObservation(rule=rule_id, assertions=(assertion,)),
@@ -275,7 +309,7 @@ class Observe:
             )
             for judgement in judgements
             # a central rule that this case never met is no news
-            if judgement.rule in self._declared or self._notes[judgement.rule].met
+            if judgement.rule in self._declared or self._notes[judgement.rule].assertions
         )
 
     def explain(self) -> str:
@@ -300,6 +334,8 @@ def _condensed(assertions: Iterable[Assertion]) -> tuple[AssertionResult, ...]:
             expected=assertion.expected,
             observed=assertion.observed,
             held=assertion.held,
+            condition=assertion.condition,
+            met=assertion.met,
         )
         for assertion in dict.fromkeys(assertions)
     )

@@ -33,6 +33,8 @@ class AssertionResult(_Model):
     expected: str
     observed: str
     held: bool
+    condition: str = ""
+    met: bool = True
 
 
 class RuleResult(_Model):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from wsklab.results.model import CaseResult, GuestResult, RuleRow, RunDocument, TotalRow
+from wsklab.results.model import CaseResult, GuestResult, RuleResult, RuleRow, RunDocument, TotalRow
 from wsklab.rules import Catalogue, Rule
-from wsklab.verdict import CaseVerdict, RuleVerdict, apply_twins, combine, exit_code
+from wsklab.verdict import CaseVerdict, RuleVerdict, apply_twins, combine, exit_code, not_shown
 
 __all__ = ["document_of", "rule_rows", "totals"]
 
@@ -46,17 +46,16 @@ def rule_rows(
         verdicts: dict[str, RuleVerdict] = {}
         covered: dict[str, list[str]] = {}
         notes: dict[str, list[str]] = {}
-        for case in own:
-            for result in case.rules:
-                known = verdicts.get(result.rule)
-                verdicts[result.rule] = combine([result.verdict] if known is None else [known, result.verdict])
-                covered.setdefault(result.rule, []).append(case.case)
-                notes.setdefault(result.rule, []).extend(result.notes)
+        for rule_id, results in _by_rule(own).items():
+            missing = not_shown(said for _, result in results for said in result.assertions)
+            verdicts[rule_id] = combine((result.verdict for _, result in results), shown=not missing)
+            covered[rule_id] = [case for case, _ in results]
+            notes[rule_id] = [*missing, *(note for _, result in results for note in result.notes)]
         for rule in selected:
             if rule.id not in verdicts:
-                missing = rule.id not in with_cases
-                verdicts[rule.id] = RuleVerdict.NOT_IMPLEMENTED if missing else RuleVerdict.NOT_RUN
-                notes[rule.id] = ["no case covers this rule yet" if missing else "this run left its cases out"]
+                absent = rule.id not in with_cases
+                verdicts[rule.id] = RuleVerdict.NOT_IMPLEMENTED if absent else RuleVerdict.NOT_RUN
+                notes[rule.id] = ["no case covers this rule yet" if absent else "this run left its cases out"]
         verdicts = apply_twins(verdicts, catalogue)
         rows.extend(
             RuleRow(
@@ -74,6 +73,15 @@ def rule_rows(
             if rule.id in verdicts
         )
     return tuple(rows)
+
+
+def _by_rule(cases: Iterable[CaseResult]) -> dict[str, list[tuple[str, RuleResult]]]:
+    """What the cases of one profile saw of each rule."""
+    found: dict[str, list[tuple[str, RuleResult]]] = {}
+    for case in cases:
+        for result in case.rules:
+            found.setdefault(result.rule, []).append((case.case, result))
+    return found
 
 
 def document_of(
