@@ -119,7 +119,7 @@ class NicSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainSpec:
-    """A guest as the hypervisor sees it.
+    """A guest as the hypervisor sees it: it has two serial ports, the console and one for debuggers.
 
     Attributes:
         name: unique on the hypervisor.
@@ -330,9 +330,11 @@ def _devices(root: etree._Element, spec: DomainSpec) -> None:
         etree.SubElement(interface, "model", {"type": nic.model})
         # No guest boots from the network: its boot ROM only costs time.
         etree.SubElement(interface, "rom", {"enabled": "no"})
-    serial = etree.SubElement(devices, "serial", {"type": "pty"})
-    etree.SubElement(serial, "log", {"file": str(spec.console_log), "append": "on"})
-    etree.SubElement(serial, "target", {"type": "isa-serial", "port": "0"})
+    for port in ("0", "1"):
+        serial = etree.SubElement(devices, "serial", {"type": "pty"})
+        if port == "0":
+            etree.SubElement(serial, "log", {"file": str(spec.console_log), "append": "on"})
+        etree.SubElement(serial, "target", {"type": "isa-serial", "port": port})
     if spec.agent:
         channel = etree.SubElement(devices, "channel", {"type": "unix"})
         etree.SubElement(channel, "target", {"type": "virtio", "name": _GUEST_AGENT_CHANNEL})

@@ -86,6 +86,15 @@ def test_the_console_log_is_appended_to() -> None:
     assert (log.get("file"), log.get("append")) == ("/lab/console.log", "on")
 
 
+def test_the_second_serial_port_is_for_debuggers() -> None:
+    """A terminal without a path, the same in every guest, so that a template's forks have it too; it is not logged."""
+    ports = etree.fromstring(render_domain_xml(_spec())).findall("devices/serial")
+
+    assert [port.find("target").get("port") for port in ports] == ["0", "1"]  # type: ignore[union-attr]
+    assert [port.get("type") for port in ports] == ["pty", "pty"]
+    assert ports[1].find("log") is None
+
+
 def test_no_balloon_no_usb_no_network_boot_no_graphics() -> None:
     """Devices that cost time or blur a test are absent."""
     xml = render_domain_xml(_spec())
