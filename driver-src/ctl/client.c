@@ -164,6 +164,24 @@ NTSTATUS ClientBind(CLIENT *client, uint32_t socket, uint32_t ipv4, uint16_t por
     return ClientRun(client, &submit, NULL, record);
 }
 
+NTSTATUS ClientQuiesce(CLIENT *client, uint32_t timeout_ms, QUIESCED *quiesced)
+{
+    WSKLAB_QUIESCE request;
+    size_t returned;
+    NTSTATUS status;
+
+    memset(&request, 0, sizeof(request));
+    SetHeader(&request.header, sizeof(request));
+    request.timeout_ms = timeout_ms;
+    status = ClientIoctl(client, IOCTL_WSKLAB_QUIESCE, &request, sizeof(request), quiesced, sizeof(*quiesced),
+                         timeout_ms + CLIENT_WAIT_MS, &returned);
+    if (status >= 0 && (returned < sizeof(quiesced->result) ||
+                        quiesced->result.count > (returned - sizeof(quiesced->result)) / sizeof(WSKLAB_OWNER))) {
+        status = STATUS_SHORT_ANSWER;
+    }
+    return status;
+}
+
 NTSTATUS ClientLedger(CLIENT *client, WSKLAB_LEDGERS *ledgers)
 {
     WSKLAB_LEDGER_REQUEST request;

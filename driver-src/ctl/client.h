@@ -49,6 +49,15 @@ NTSTATUS ClientCloseSocket(CLIENT *client, uint32_t socket, WSKLAB_RECORD *recor
 NTSTATUS ClientBind(CLIENT *client, uint32_t socket, uint32_t ipv4, uint16_t port, WSKLAB_RECORD *record);
 NTSTATUS ClientLedger(CLIENT *client, WSKLAB_LEDGERS *ledgers);
 
+/* What a quiesce answers: `owners` has `count` entries. */
+typedef struct QUIESCED {
+    WSKLAB_QUIESCE_RESULT result;
+    WSKLAB_OWNER owners[WSKLAB_MAX_CLIENTS];
+} QUIESCED;
+
+/* Everything of everyone is closed; result.busy tells who is still there. The first of the two steps of stopping. */
+NTSTATUS ClientQuiesce(CLIENT *client, uint32_t timeout_ms, QUIESCED *quiesced);
+
 /* A SOCKADDR_IN. */
 void AddressSet(WSKLAB_ADDRESS *address, uint32_t ipv4, uint16_t port);
 uint16_t AddressPort(const WSKLAB_ADDRESS *address);

@@ -16,6 +16,7 @@ static const char Usage[] =
     "  net            TCP and UDP tables of this machine, JSON\n"
     "  op ...         one operation of the wsklab driver (wskctl op help)\n"
     "  kit ...        smoke test of the driver, JSON (started by run.cmd)\n"
+    "  reload ...     unload a driver and load it again, some times\n"
     "  provision ...  not implemented\n";
 
 void Print(const char *text, size_t length)
@@ -51,7 +52,7 @@ static int VerbProvision(int count, char **arguments)
 
 static const VERB Verbs[] = {
     {"stdio", VerbStdio}, {"hello", VerbHello},         {"net", VerbNet}, {"op", VerbOp},
-    {"kit", VerbKit},     {"provision", VerbProvision},
+    {"kit", VerbKit},     {"reload", VerbReload}, {"provision", VerbProvision},
 };
 
 /*

@@ -154,27 +154,19 @@ static void OwnerLine(TEXT *line, const void *value)
     TextMemberUnsigned(line, "lost", owner->lost);
 }
 
-/* The first of the two steps of stopping: a WDM driver cannot refuse its unload. */
 static int OpQuiesce(CLIENT *client, uint32_t timeout_ms)
 {
-    struct {
-        WSKLAB_QUIESCE_RESULT result;
-        WSKLAB_OWNER owners[WSKLAB_MAX_CLIENTS];
-    } answer;
-    WSKLAB_QUIESCE request = {{sizeof(request), WSKLAB_ABI_VERSION, 0}, timeout_ms, 0};
-    size_t returned;
-    size_t index;
-    NTSTATUS status = ClientIoctl(client, IOCTL_WSKLAB_QUIESCE, &request, sizeof(request), &answer, sizeof(answer),
-                                  timeout_ms + CLIENT_WAIT_MS, &returned);
+    QUIESCED quiesced;
+    uint32_t index;
+    NTSTATUS status = ClientQuiesce(client, timeout_ms, &quiesced);
 
-    if (status < 0 || returned < sizeof(answer.result)) {
+    if (status < 0) {
         return Fail("quiesce", status);
     }
-    for (index = 0; index < answer.result.count && sizeof(answer.result) + (index + 1) * sizeof(WSKLAB_OWNER) <= returned;
-         index += 1) {
-        PrintLine(OwnerLine, &answer.owners[index]);
+    for (index = 0; index < quiesced.result.count; index += 1) {
+        PrintLine(OwnerLine, &quiesced.owners[index]);
     }
-    return answer.result.busy == 0 ? EXIT_OK : EXIT_FAILED;
+    return quiesced.result.busy == 0 ? EXIT_OK : EXIT_FAILED;
 }
 
 /* The published sample; the socket's number, 0 when it failed. */

@@ -14,6 +14,9 @@ int VerbOp(int count, char **arguments);
 /* Smoke test of the driver on a machine without a lab: one JSON document. */
 int VerbKit(int count, char **arguments);
 
+/* Unload a driver's service and load it again. */
+int VerbReload(int count, char **arguments);
+
 /* Members that say who answers: versions, digests, system. driver is a path, or NULL for wsklab.sys beside us. */
 void IdentityMembers(TEXT *line, const char *driver);
 /* Members `tcp`, `udp` (arrays) and `left_out` (rows that did not fit limit); 0 and *win32 when a table cannot be read. */

@@ -21,7 +21,7 @@ from wsklab.deadline import Deadline
 from wsklab.errors import BootError, ChannelLost, GuestCommandError, HostError
 from wsklab.lease_protocol import GuestHandle
 from wsklab.pytest_plugin.fake_driver import FakeDriver, Traits
-from wsklab.pytest_plugin.links import GuestLink
+from wsklab.pytest_plugin.links import GuestLink, Reload
 
 __all__ = ["FakeExplanation", "FakeLink", "FakeProvider"]
 
@@ -136,6 +136,11 @@ class FakeLink:
         """The model has no commands."""
         del deadline
         raise GuestCommandError("the model runs no commands", command=command, exit_code=1)
+
+    def reload(self, times: int, deadline: Deadline) -> tuple[Reload, ...]:
+        """The model is loaded at once."""
+        del deadline
+        return (Reload(stop_s=0.0, start_s=0.0),) * times
 
     def net(self, deadline: Deadline) -> NetTable:
         """What the model listens on, and what is connected there."""

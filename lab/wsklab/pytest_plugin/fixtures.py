@@ -14,7 +14,7 @@ from wsklab.deadline import Deadline, Timeouts
 from wsklab.errors import ChannelLost, GuestCommandError, LabError
 from wsklab.lease_protocol import GuestHandle
 from wsklab.pytest_plugin.case import CASE, Case
-from wsklab.pytest_plugin.links import GuestLink
+from wsklab.pytest_plugin.links import GuestLink, Reload
 from wsklab.pytest_plugin.observe import Observe, load_baseline
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.peer import Peer
@@ -70,6 +70,10 @@ class LeasedGuest:
     def net(self) -> NetTable:
         """The guest's own view of its TCP and UDP endpoints."""
         return self.link.net(self.within())
+
+    def reload_driver(self, times: int) -> tuple[Reload, ...]:
+        """Unload our driver and load it again, in two steps each time; the case is exclusive and has no client open."""
+        return self.link.reload(times, self.within(10.0 * times))
 
     def device(self, path: str) -> IoctlDevice:
         """Open any device of the guest, of any driver; the case closes it."""

@@ -5,17 +5,51 @@ A link is kept from case to case as long as the guest is the same; a broken one 
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from wsklab.channel.answers import NetTable
 from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline
+from wsklab.errors import ChannelProtocolError
 from wsklab.lease_protocol import GuestHandle
 
-__all__ = ["GuestLink", "Links"]
+__all__ = ["GuestLink", "Links", "Reload", "read_reloads"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The driver unloaded and loaded again, once; `failed` names the step that did not work, with its Win32 code."""
+
+    stop_s: float
+    start_s: float
+    failed: str = ""
+    win32: int = 0
+
+
+def read_reloads(output: str) -> tuple[Reload, ...]:
+    """What `wskctl reload` printed.
+
+    Raises:
+        ChannelProtocolError: something else.
+    """
+    try:
+        lines = [json.loads(line) for line in output.splitlines()[:1000]]
+        return tuple(
+            Reload(
+                stop_s=line["stop_ms"] / 1000,
+                start_s=line["start_ms"] / 1000,
+                failed=str(line["failed"]),
+                win32=int(line["win32"]),
+            )
+            for line in lines
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ChannelProtocolError("wskctl reload printed something else than its lines", why=str(error)) from error
 
 
 class GuestLink(Protocol):
@@ -30,6 +64,9 @@ class GuestLink(Protocol):
 
     def run(self, command: str, deadline: Deadline) -> CommandResult:
         """A command line in the guest; raises `GuestCommandError` when it fails."""
+
+    def reload(self, times: int, deadline: Deadline) -> tuple[Reload, ...]:
+        """Unload the driver and load it again; ends with the first step that fails. Every handle must be closed."""
 
     def net(self, deadline: Deadline) -> NetTable:
         """The guest's own TCP and UDP tables."""

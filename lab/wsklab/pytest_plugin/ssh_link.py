@@ -12,8 +12,10 @@ from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import CommandResult
 from wsklab.channel.ssh import SshChannel
 from wsklab.deadline import Deadline, Timeouts
+from wsklab.deploy import OWN_SERVICE, WSKCTL
 from wsklab.errors import LabError
 from wsklab.lease_protocol import GuestHandle
+from wsklab.pytest_plugin.links import Reload, read_reloads
 
 __all__ = ["SshLink"]
 
@@ -48,6 +50,11 @@ class SshLink:
     def run(self, command: str, deadline: Deadline) -> CommandResult:
         """See `GuestLink`."""
         return self._channel.run(command, deadline)
+
+    def reload(self, times: int, deadline: Deadline) -> tuple[Reload, ...]:
+        """See `GuestLink`."""
+        result = self._channel.run(f"{WSKCTL} reload {OWN_SERVICE} {times}", deadline, check=False)
+        return read_reloads(result.stdout)
 
     def net(self, deadline: Deadline) -> NetTable:
         """See `GuestLink`."""

@@ -15,6 +15,7 @@ from wsklab.channel.operations import WskClient
 from wsklab.config import LabConfig, ModeSetting
 from wsklab.deadline import Deadline
 from wsklab.guest import Guest
+from wsklab.pytest_plugin.links import Reload, read_reloads
 from wsklab.records import SocketAddress
 
 
@@ -58,6 +59,18 @@ def test_wskctl_asks_by_hand(lab: LabCommand, guest: str) -> None:
     assert answer["result"]["stdout"] == ""
 
 
+def _reload(lab: LabCommand, guest: str, times: int) -> tuple[Reload, ...]:
+    answer = lab.run("exec", guest, "--json", "--", r"C:\wsklab\wskctl.exe", "reload", "wsklab", str(times))
+    return read_reloads(answer.document["result"]["stdout"])
+
+
+def test_the_driver_is_reloaded(lab: LabCommand, guest: str, inside: Guest) -> None:
+    """Three times unloaded and loaded: no step fails, the driver runs and its host is alive."""
+    assert [cycle.failed for cycle in _reload(lab, guest, 3)] == ["", "", ""]
+    assert "RUNNING" in _state(lab, guest)
+    assert not inside.console.contains("driver host died")
+
+
 def test_a_driver_in_use_is_not_stopped(lab: LabCommand, guest: str, inside: Guest) -> None:
     """An accept is pending on another handle: exit code 1, the owner named, no `sc stop`, the guest dirty."""
     with (
@@ -84,6 +97,8 @@ def test_a_driver_in_use_is_not_stopped(lab: LabCommand, guest: str, inside: Gue
         by_hand = lab.run("exec", guest, "--json", "--", r"C:\wsklab\wskctl.exe", "op", "quiesce")
         assert by_hand.code == 1
         assert f'"client":{number}' in by_hand.document["result"]["stdout"]
+        (cycle,) = _reload(lab, guest, 5)
+        assert (cycle.failed, cycle.win32) == ("quiesce", 170)  # ERROR_BUSY
     (row,) = lab.ok("list", "--json")["guests"]
     assert "is busy" in row["dirty"]
     refused = lab.run("deploy", guest, "--json", seconds=300)
