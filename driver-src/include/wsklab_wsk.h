@@ -26,6 +26,59 @@
 #define WSK_FLAG_DATAGRAM_SOCKET 0x00000004u
 #define WSK_FLAG_STREAM_SOCKET 0x00000008u
 
+/* Flags are per function: the same number means other things elsewhere. */
+#define WSK_FLAG_ABORTIVE 0x00000001u          /* WskDisconnect, disconnect event */
+#define WSK_FLAG_RELEASE_ASAP 0x00000002u      /* receive event */
+#define WSK_FLAG_ENTIRE_MESSAGE 0x00000004u    /* receive event */
+#define WSK_FLAG_AT_DISPATCH_LEVEL 0x00000008u /* all events */
+#define WSK_FLAG_NODELAY 0x00000002u           /* WskSend */
+#define WSK_FLAG_WAITALL 0x00000002u           /* WskReceive */
+#define WSK_FLAG_DRAIN 0x00000004u             /* WskReceive */
+
+/* Control codes of WskControlClient. */
+#define WSK_TRANSPORT_LIST_QUERY 2u
+#define WSK_TRANSPORT_LIST_CHANGE 3u
+#define WSK_CACHE_SD 4u
+#define WSK_RELEASE_SD 5u
+#define WSK_TDI_DEVICENAME_MAPPING 6u
+#define WSK_SET_STATIC_EVENT_CALLBACKS 7u
+#define WSK_TDI_BEHAVIOR 8u
+#define WSK_TDI_BEHAVIOR_BYPASS_TDI 0x00000001u
+
+#define WSK_EVENT_SEND_BACKLOG 0x00000010u
+#define WSK_EVENT_RECEIVE 0x00000040u
+#define WSK_EVENT_DISCONNECT 0x00000080u
+#define WSK_EVENT_RECEIVE_FROM 0x00000100u
+#define WSK_EVENT_ACCEPT 0x00000200u
+#define WSK_EVENT_DISABLE 0x80000000u
+
+/* Options and I/O controls of WskControlSocket; the first two and the SIO_WSK_ ones are WSK's own. */
+#define SOL_SOCKET 0xFFFFu
+#define SO_WSK_SECURITY 0x4001u
+#define SO_WSK_EVENT_CALLBACK 0x4002u
+#define SO_REUSEADDR 0x4u
+#define SO_KEEPALIVE 0x8u
+#define SO_BROADCAST 0x20u
+#define SO_RCVBUF 0x1002u
+#define SO_CONDITIONAL_ACCEPT 0x3002u
+#define SO_EXCLUSIVEADDRUSE 0xFFFFFFFBu /* the complement of SO_REUSEADDR */
+#define SIO_WSK_SET_REMOTE_ADDRESS 0x8F000001u
+#define SIO_WSK_REGISTER_EXTENSION 0xCF000002u
+#define SIO_WSK_QUERY_IDEAL_SEND_BACKLOG 0x4F000003u
+#define SIO_WSK_QUERY_RECEIVE_BACKLOG 0x4F000004u
+#define SIO_WSK_QUERY_INSPECT_ID 0x4F000005u
+#define SIO_WSK_SET_SENDTO_ADDRESS 0x8F000006u
+#define SIO_WSK_SET_TCP_SILENT_MODE 0x2F000007u /* one witness only */
+#define SIO_ADDRESS_LIST_QUERY 0x48000016u
+#define SIO_ADDRESS_LIST_CHANGE 0x28000017u
+
+#define MSG_TRUNC 0x0100u
+#define MSG_CTRUNC 0x0200u
+#define MSG_BCAST 0x0400u
+#define MSG_MCAST 0x0800u
+
+#define NS_ALL 0u
+
 /* Socket numbers of Windows (ws2def.h). */
 #define AF_UNSPEC 0
 #define AF_INET 2
@@ -53,6 +106,37 @@ typedef struct cmsghdr {
     INT cmsg_type;
 } CMSGHDR, *PCMSGHDR;
 
+/* ws2def.h: what SIO_ADDRESS_LIST_QUERY gives. */
+typedef struct _SOCKET_ADDRESS {
+    PSOCKADDR lpSockaddr;
+    INT iSockaddrLength;
+} SOCKET_ADDRESS, *PSOCKET_ADDRESS;
+
+typedef struct _SOCKET_ADDRESS_LIST {
+    INT iAddressCount;
+    SOCKET_ADDRESS Address[1];
+} SOCKET_ADDRESS_LIST, *PSOCKET_ADDRESS_LIST;
+
+/* ws2def.h: ADDRINFOEXW, version 1. */
+typedef struct addrinfoexW {
+    INT ai_flags;
+    INT ai_family;
+    INT ai_socktype;
+    INT ai_protocol;
+    SIZE_T ai_addrlen;
+    PWSTR ai_canonname;
+    PSOCKADDR ai_addr;
+    PVOID ai_blob;
+    SIZE_T ai_bloblen;
+    GUID *ai_provider;
+    struct addrinfoexW *ai_next;
+} ADDRINFOEXW, *PADDRINFOEXW;
+
+/* {2227E803-8D8B-11D4-ABAD-009027719E09}: data of Microsoft's netio.lib, which mingw-w64's lacks. */
+#define WSKLAB_NPI_WSK_INTERFACE_ID {0x2227E803, 0x8D8B, 0x11D4, {0xAB, 0xAD, 0x00, 0x90, 0x27, 0x71, 0x9E, 0x09}}
+typedef GUID NPIID;
+typedef const NPIID *PNPIID;
+
 typedef PVOID PWSK_CLIENT;
 
 typedef struct _WSK_SOCKET {
@@ -64,6 +148,11 @@ typedef struct _WSK_BUF {
     ULONG Offset;
     SIZE_T Length;
 } WSK_BUF, *PWSK_BUF;
+
+typedef struct _WSK_BUF_LIST {
+    struct _WSK_BUF_LIST *Next;
+    WSK_BUF Buffer;
+} WSK_BUF_LIST, *PWSK_BUF_LIST;
 
 typedef struct _WSK_DATA_INDICATION {
     struct _WSK_DATA_INDICATION *Next;
@@ -135,7 +224,43 @@ typedef struct _WSK_CLIENT_NPI {
     const WSK_CLIENT_DISPATCH *Dispatch;
 } WSK_CLIENT_NPI, *PWSK_CLIENT_NPI;
 
-/* Functions of the provider. PVOID stands for structures that this version of the driver never passes. */
+typedef struct _WSK_TRANSPORT {
+    USHORT Version;
+    USHORT SocketType;
+    ULONG Protocol;
+    ADDRESS_FAMILY AddressFamily;
+    GUID ProviderId;
+} WSK_TRANSPORT, *PWSK_TRANSPORT;
+
+typedef struct _WSK_EVENT_CALLBACK_CONTROL {
+    PNPIID NpiId;
+    ULONG EventMask;
+} WSK_EVENT_CALLBACK_CONTROL, *PWSK_EVENT_CALLBACK_CONTROL;
+
+typedef struct _WSK_EXTENSION_CONTROL_IN {
+    PNPIID NpiId;
+    PVOID ClientContext;
+    const VOID *ClientDispatch;
+} WSK_EXTENSION_CONTROL_IN, *PWSK_EXTENSION_CONTROL_IN;
+
+typedef struct _WSK_EXTENSION_CONTROL_OUT {
+    PVOID ProviderContext;
+    const VOID *ProviderDispatch;
+} WSK_EXTENSION_CONTROL_OUT, *PWSK_EXTENSION_CONTROL_OUT;
+
+typedef struct _WSK_TDI_MAP {
+    USHORT SocketType;
+    ADDRESS_FAMILY AddressFamily;
+    ULONG Protocol;
+    PCWSTR TdiDeviceName;
+} WSK_TDI_MAP, *PWSK_TDI_MAP;
+
+typedef struct _WSK_TDI_MAP_INFO {
+    ULONG ElementCount;
+    const WSK_TDI_MAP *Map;
+} WSK_TDI_MAP_INFO, *PWSK_TDI_MAP_INFO;
+
+/* Functions of the provider. */
 typedef NTSTATUS(WSKAPI *PFN_WSK_SOCKET)(PWSK_CLIENT Client, ADDRESS_FAMILY AddressFamily, USHORT SocketType, ULONG Protocol,
                                          ULONG Flags, PVOID SocketContext, const VOID *Dispatch, PEPROCESS OwningProcess,
                                          PETHREAD OwningThread, PSECURITY_DESCRIPTOR SecurityDescriptor, PIRP Irp);
@@ -146,9 +271,9 @@ typedef NTSTATUS(WSKAPI *PFN_WSK_SOCKET_CONNECT)(PWSK_CLIENT Client, USHORT Sock
 typedef NTSTATUS(WSKAPI *PFN_WSK_CONTROL_CLIENT)(PWSK_CLIENT Client, ULONG ControlCode, SIZE_T InputSize, PVOID InputBuffer,
                                                  SIZE_T OutputSize, PVOID OutputBuffer, SIZE_T *OutputSizeReturned, PIRP Irp);
 typedef NTSTATUS(WSKAPI *PFN_WSK_GET_ADDRESS_INFO)(PWSK_CLIENT Client, PUNICODE_STRING NodeName, PUNICODE_STRING ServiceName,
-                                                   ULONG NameSpace, GUID *Provider, PVOID Hints, PVOID *Result,
+                                                   ULONG NameSpace, GUID *Provider, PADDRINFOEXW Hints, PADDRINFOEXW *Result,
                                                    PEPROCESS OwningProcess, PETHREAD OwningThread, PIRP Irp);
-typedef VOID(WSKAPI *PFN_WSK_FREE_ADDRESS_INFO)(PWSK_CLIENT Client, PVOID AddrInfo);
+typedef VOID(WSKAPI *PFN_WSK_FREE_ADDRESS_INFO)(PWSK_CLIENT Client, PADDRINFOEXW AddrInfo);
 typedef NTSTATUS(WSKAPI *PFN_WSK_GET_NAME_INFO)(PWSK_CLIENT Client, PSOCKADDR SockAddr, ULONG SockAddrLength,
                                                 PUNICODE_STRING NodeName, PUNICODE_STRING ServiceName, ULONG Flags,
                                                 PEPROCESS OwningProcess, PETHREAD OwningThread, PIRP Irp);
@@ -175,7 +300,7 @@ typedef NTSTATUS(WSKAPI *PFN_WSK_RELEASE_DATA_INDICATION_LIST)(PWSK_SOCKET Socke
 typedef NTSTATUS(WSKAPI *PFN_WSK_RELEASE_DATAGRAM_INDICATION_LIST)(PWSK_SOCKET Socket, PWSK_DATAGRAM_INDICATION DatagramIndication);
 typedef NTSTATUS(WSKAPI *PFN_WSK_SEND_TO)(PWSK_SOCKET Socket, PWSK_BUF Buffer, ULONG Flags, PSOCKADDR RemoteAddress,
                                           ULONG ControlInfoLength, PCMSGHDR ControlInfo, PIRP Irp);
-typedef NTSTATUS(WSKAPI *PFN_WSK_SEND_MESSAGES)(PWSK_SOCKET Socket, PVOID BufferList, ULONG Flags, PSOCKADDR RemoteAddress,
+typedef NTSTATUS(WSKAPI *PFN_WSK_SEND_MESSAGES)(PWSK_SOCKET Socket, PWSK_BUF_LIST BufferList, ULONG Flags, PSOCKADDR RemoteAddress,
                                                 ULONG ControlInfoLength, PCMSGHDR ControlInfo, PIRP Irp);
 typedef NTSTATUS(WSKAPI *PFN_WSK_RECEIVE_FROM)(PWSK_SOCKET Socket, PWSK_BUF Buffer, ULONG Flags, PSOCKADDR RemoteAddress,
                                                PULONG ControlInfoLength, PCMSGHDR ControlInfo, PULONG ControlFlags, PIRP Irp);
@@ -276,6 +401,19 @@ WSK_ASSERT_SIZE(WSK_SOCKET, 8);
 WSK_ASSERT_SIZE(WSK_BUF, 24);
 WSK_ASSERT_OFFSET(WSK_BUF, Offset, 8);
 WSK_ASSERT_OFFSET(WSK_BUF, Length, 16);
+WSK_ASSERT_SIZE(WSK_BUF_LIST, 32);
+WSK_ASSERT_SIZE(WSK_TRANSPORT, 28);
+WSK_ASSERT_OFFSET(WSK_TRANSPORT, ProviderId, 12);
+WSK_ASSERT_SIZE(WSK_EVENT_CALLBACK_CONTROL, 16);
+WSK_ASSERT_SIZE(WSK_EXTENSION_CONTROL_IN, 24);
+WSK_ASSERT_SIZE(WSK_EXTENSION_CONTROL_OUT, 16);
+WSK_ASSERT_SIZE(WSK_TDI_MAP, 16);
+WSK_ASSERT_SIZE(WSK_TDI_MAP_INFO, 16);
+WSK_ASSERT_SIZE(SOCKET_ADDRESS, 16);
+WSK_ASSERT_SIZE(SOCKET_ADDRESS_LIST, 24);
+WSK_ASSERT_SIZE(ADDRINFOEXW, 72);
+WSK_ASSERT_OFFSET(ADDRINFOEXW, ai_addr, 32);
+WSK_ASSERT_OFFSET(ADDRINFOEXW, ai_next, 64);
 WSK_ASSERT_SIZE(WSK_DATA_INDICATION, 32);
 WSK_ASSERT_SIZE(WSK_DATAGRAM_INDICATION, 56);
 WSK_ASSERT_OFFSET(WSK_DATAGRAM_INDICATION, ControlInfoLength, 40);

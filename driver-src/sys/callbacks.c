@@ -5,17 +5,6 @@
 
 #include "client.h"
 
-/* Which callback, for WSKLAB_EVENT.value. */
-enum {
-    CALLBACK_ACCEPT = 1,
-    CALLBACK_INSPECT,
-    CALLBACK_ABORT,
-    CALLBACK_RECEIVE_FROM,
-    CALLBACK_RECEIVE,
-    CALLBACK_DISCONNECT,
-    CALLBACK_SEND_BACKLOG
-};
-
 /* The context is opaque and may be any number: it is looked up, never followed. */
 static VOID Record(PVOID Context, ULONG Kind, NTSTATUS Status) {
     ULONG id = 0;
@@ -28,8 +17,8 @@ static VOID Record(PVOID Context, ULONG Kind, NTSTATUS Status) {
         if (number != 0) {
             WSKLAB_EVENT event = {.kind = WSKLAB_EVENT_CALLBACK_ENTER,
                                   .socket = number,
-                                  .value = Kind,
-                                  .value2 = shown};
+                                  .callback = (UCHAR)Kind,
+                                  .context = shown};
             RingRecord(&client->Ring, event);
             event.kind = WSKLAB_EVENT_CALLBACK_EXIT;
             event.status = Status;
@@ -50,7 +39,7 @@ static NTSTATUS WSKAPI OnAccept(PVOID Context, ULONG Flags, PSOCKADDR Local, PSO
     UNREFERENCED_PARAMETER(Socket);
     UNREFERENCED_PARAMETER(AcceptContext);
     UNREFERENCED_PARAMETER(AcceptDispatch);
-    Record(Context, CALLBACK_ACCEPT, STATUS_REQUEST_NOT_ACCEPTED);
+    Record(Context, WSKLAB_CALLBACK_ACCEPT, STATUS_REQUEST_NOT_ACCEPTED);
     return STATUS_REQUEST_NOT_ACCEPTED; /* the subsystem closes the socket itself */
 }
 
@@ -58,20 +47,20 @@ static WSK_INSPECT_ACTION WSKAPI OnInspect(PVOID Context, PSOCKADDR Local, PSOCK
     UNREFERENCED_PARAMETER(Local);
     UNREFERENCED_PARAMETER(Remote);
     UNREFERENCED_PARAMETER(Id);
-    Record(Context, CALLBACK_INSPECT, STATUS_SUCCESS);
+    Record(Context, WSKLAB_CALLBACK_INSPECT, STATUS_SUCCESS);
     return WskInspectReject;
 }
 
 static NTSTATUS WSKAPI OnAbort(PVOID Context, PWSK_INSPECT_ID Id) {
     UNREFERENCED_PARAMETER(Id);
-    Record(Context, CALLBACK_ABORT, STATUS_SUCCESS);
+    Record(Context, WSKLAB_CALLBACK_ABORT, STATUS_SUCCESS);
     return STATUS_SUCCESS;
 }
 
 static NTSTATUS WSKAPI OnReceiveFrom(PVOID Context, ULONG Flags, PWSK_DATAGRAM_INDICATION Indication) {
     UNREFERENCED_PARAMETER(Flags);
     UNREFERENCED_PARAMETER(Indication);
-    Record(Context, CALLBACK_RECEIVE_FROM, STATUS_DATA_NOT_ACCEPTED);
+    Record(Context, WSKLAB_CALLBACK_RECEIVE_FROM, STATUS_DATA_NOT_ACCEPTED);
     return STATUS_DATA_NOT_ACCEPTED;
 }
 
@@ -81,19 +70,19 @@ static NTSTATUS WSKAPI OnReceive(PVOID Context, ULONG Flags, PWSK_DATA_INDICATIO
     UNREFERENCED_PARAMETER(Indication);
     UNREFERENCED_PARAMETER(Indicated);
     UNREFERENCED_PARAMETER(Accepted);
-    Record(Context, CALLBACK_RECEIVE, STATUS_DATA_NOT_ACCEPTED);
+    Record(Context, WSKLAB_CALLBACK_RECEIVE, STATUS_DATA_NOT_ACCEPTED);
     return STATUS_DATA_NOT_ACCEPTED;
 }
 
 static NTSTATUS WSKAPI OnDisconnect(PVOID Context, ULONG Flags) {
     UNREFERENCED_PARAMETER(Flags);
-    Record(Context, CALLBACK_DISCONNECT, STATUS_SUCCESS);
+    Record(Context, WSKLAB_CALLBACK_DISCONNECT, STATUS_SUCCESS);
     return STATUS_SUCCESS;
 }
 
 static NTSTATUS WSKAPI OnSendBacklog(PVOID Context, SIZE_T Ideal) {
     UNREFERENCED_PARAMETER(Ideal);
-    Record(Context, CALLBACK_SEND_BACKLOG, STATUS_SUCCESS);
+    Record(Context, WSKLAB_CALLBACK_SEND_BACKLOG, STATUS_SUCCESS);
     return STATUS_SUCCESS;
 }
 

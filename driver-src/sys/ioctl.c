@@ -61,6 +61,8 @@ static NTSTATUS Hello(REQUEST *Request) {
     out.socket_entry_size = sizeof(WSKLAB_SOCKET_ENTRY);
     out.event_size = sizeof(WSKLAB_EVENT);
     out.ledger_size = sizeof(WSKLAB_LEDGER);
+    out.answer_size = sizeof(WSKLAB_ANSWER);
+    out.object_entry_size = sizeof(WSKLAB_OBJECT_ENTRY);
     out.max_data = WSKLAB_MAX_DATA;
     out.max_buffer = WSKLAB_MAX_BUFFER;
     out.max_operations = WSKLAB_MAX_OPERATIONS;
@@ -343,9 +345,10 @@ static NTSTATUS Route(REQUEST *Request, ULONG Code) {
     case IOCTL_WSKLAB_QUIESCE:
         return Quiesce(Request);
     case IOCTL_WSKLAB_SCRIPT:
+    case IOCTL_WSKLAB_OBJECTS:
     case IOCTL_WSKLAB_FAULTS:
     case IOCTL_WSKLAB_FORWARD:
-        return STATUS_NOT_SUPPORTED;
+        return STATUS_NOT_IMPLEMENTED;
     default:
         return STATUS_INVALID_DEVICE_REQUEST;
     }

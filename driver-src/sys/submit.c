@@ -32,8 +32,9 @@ static BOOLEAN AddressIsValid(const WSKLAB_ADDRESS *Address) {
 }
 
 static BOOLEAN ReservedAreZero(const WSKLAB_SUBMIT *Submit) {
-    return Submit->reserved0 == 0 && Submit->wait_ms == 0 && Submit->wait_flags == 0 && Submit->reserved3[0] == 0 &&
-           Submit->reserved3[1] == 0 && Submit->reserved3[2] == 0;
+    /* The arguments of functions that this driver does not have yet. */
+    return Submit->reserved0 == 0 && Submit->wait_ms == 0 && Submit->wait_flags == 0 &&
+           MemoryIsAll(&Submit->forward, sizeof(*Submit) - offsetof(WSKLAB_SUBMIT, forward), 0);
 }
 
 static BOOLEAN EnumerationsAreValid(const WSKLAB_SUBMIT *Submit) {
@@ -127,13 +128,14 @@ NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes) {
     if (!NT_SUCCESS(status)) {
         return status;
     }
-    if (Submit->data_length > WSKLAB_MAX_DATA || InputBytes != sizeof(*Submit) + Submit->data_length) {
+    if (Submit->data_length > WSKLAB_MAX_DATA || Submit->extra_length > WSKLAB_MAX_EXTRA ||
+        InputBytes != sizeof(*Submit) + Submit->data_length + Submit->extra_length) {
         return STATUS_INFO_LENGTH_MISMATCH;
     }
     if (!IsKnown(Submit->function)) {
         /* Reserved names are promised for later; any other number is nonsense. */
-        return Submit->function > WSKLAB_FN_LAST_IMPLEMENTED && Submit->function < WSKLAB_FN_END ? STATUS_NOT_IMPLEMENTED
-                                                                                                 : STATUS_INVALID_PARAMETER;
+        return Submit->function >= WSKLAB_FN_SOCKET_CONNECT && Submit->function < WSKLAB_FN_END ? STATUS_NOT_IMPLEMENTED
+                                                                                               : STATUS_INVALID_PARAMETER;
     }
     if (Submit->stack_count == 0) {
         Submit->stack_count = 1;

@@ -12,13 +12,46 @@ Example::
 
 from __future__ import annotations
 
-import enum
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from wsklab.abi_numbers import (
+    Action,
+    AddressUse,
+    Callback,
+    CallContext,
+    CancelOutcome,
+    Category,
+    Descriptor,
+    DeviceObjectKind,
+    Dispatch,
+    EventKind,
+    Fault,
+    Fill,
+    Forward,
+    Function,
+    HelloFlag,
+    InformationKind,
+    InputKind,
+    Invoke,
+    Ioctl,
+    IrpSource,
+    MdlShape,
+    Note,
+    Npi,
+    ObjectKind,
+    Owner,
+    OwnerFlag,
+    RecordFlag,
+    Security,
+    SocketState,
+    State,
+    Switch,
+    Use,
+)
 from wsklab.errors import ChannelProtocolError
 from wsklab.ntstatus import STATUS, is_success, status_name
 
@@ -27,28 +60,41 @@ __all__ = [
     "RELEASE",
     "STATUS",
     "STRUCTURES",
+    "Action",
     "AddressUse",
     "CallContext",
+    "Callback",
     "CancelOutcome",
     "Category",
+    "Descriptor",
     "DeviceObjectKind",
     "Dispatch",
     "EventKind",
+    "Fault",
     "Field",
     "Fill",
+    "Forward",
     "Function",
     "HelloFlag",
     "InformationKind",
+    "InputKind",
     "Invoke",
     "Ioctl",
     "IrpSource",
     "MdlShape",
+    "Note",
+    "Npi",
+    "ObjectKind",
+    "Owner",
     "OwnerFlag",
     "RecordFlag",
+    "Security",
     "SocketState",
     "State",
     "Structure",
     "Switch",
+    "Use",
+    "digest",
     "is_success",
     "limits",
     "pattern",
@@ -72,7 +118,13 @@ MAX_SOCKETS = 1024
 MAX_CLIENTS = 64
 EVENT_CAPACITY = 1024
 MAX_STACK_COUNT = 16
-MAX_CHUNKS = 8
+MAX_CHUNKS = 16
+MAX_EXTRA = 16 * 1024
+MAX_OBJECTS = 256
+MAX_INSPECTS = 256
+MAX_SCRIPTS = 256
+MAX_ANSWERS = 16
+MAX_HOLD_MS = 50
 MAX_TIMEOUT_MS = 600_000
 GRACE_MS = 500
 MAX_NUMBER = 0xFFFF_FFFE
@@ -83,281 +135,10 @@ def limits() -> Mapping[str, int]:
     names = (
         *("ABI_VERSION", "RELEASE", "PREFILL", "UNTOUCHED_BYTE", "MAX_DATA", "MAX_BUFFER", "MAX_OPERATIONS"),
         *("MAX_SOCKETS", "MAX_CLIENTS", "EVENT_CAPACITY", "MAX_STACK_COUNT", "MAX_CHUNKS", "MAX_TIMEOUT_MS"),
-        *("GRACE_MS", "MAX_NUMBER"),
+        *("GRACE_MS", "MAX_NUMBER", "MAX_EXTRA", "MAX_OBJECTS", "MAX_INSPECTS", "MAX_SCRIPTS", "MAX_ANSWERS"),
+        "MAX_HOLD_MS",
     )
     return MappingProxyType({name: globals()[name] for name in names})
-
-
-def _ctl(number: int) -> int:
-    """CTL_CODE(FILE_DEVICE_UNKNOWN, 0x800 + number, METHOD_BUFFERED, FILE_READ_DATA | FILE_WRITE_DATA)."""
-    return (0x22 << 16) | (3 << 14) | ((0x800 + number) << 2)
-
-
-class Ioctl(enum.IntEnum):
-    """Control codes. SCRIPT, FAULTS and FORWARD are reserved: STATUS_NOT_SUPPORTED."""
-
-    HELLO = _ctl(0)
-    SUBMIT = _ctl(1)
-    WAIT = _ctl(2)
-    CANCEL = _ctl(3)
-    FETCH = _ctl(4)
-    EVENTS = _ctl(5)
-    SCRIPT = _ctl(6)
-    SOCKETS = _ctl(7)
-    LEDGER = _ctl(8)
-    DRAIN = _ctl(9)
-    QUIESCE = _ctl(10)
-    FAULTS = _ctl(11)
-    FORWARD = _ctl(12)
-    RUN = _ctl(13)
-
-
-class Function(enum.IntEnum):
-    """What an operation does. From SOCKET_CONNECT on: reserved, STATUS_NOT_IMPLEMENTED before any call."""
-
-    SAMPLE_LISTEN = 1
-    SOCKET = 2
-    BIND = 3
-    ACCEPT = 4
-    CONNECT = 5
-    SEND = 6
-    RECEIVE = 7
-    CLOSE = 8
-    REGISTER = 16
-    CAPTURE = 17
-    RELEASE_NPI = 18
-    DEREGISTER = 19
-    QUERY_CHARACTERISTICS = 20
-    PROVIDER_INFO = 21
-    SOCKET_INFO = 22
-    SOCKET_CONNECT = 32
-    CONTROL_CLIENT = 33
-    CONTROL_SOCKET = 34
-    GET_ADDRESS_INFO = 35
-    FREE_ADDRESS_INFO = 36
-    GET_NAME_INFO = 37
-    LISTEN = 38
-    CONNECT_EX = 39
-    INSPECT_COMPLETE = 40
-    GET_LOCAL_ADDRESS = 41
-    GET_REMOTE_ADDRESS = 42
-    DISCONNECT = 43
-    RELEASE_DATA = 44
-    SEND_TO = 45
-    SEND_MESSAGES = 46
-    RECEIVE_FROM = 47
-    RELEASE_DATAGRAM = 48
-    NMR_REGISTER = 49
-
-    @property
-    def implemented(self) -> bool:
-        """Whether the driver calls it."""
-        return self < Function.SOCKET_CONNECT
-
-
-class IrpSource(enum.IntEnum):
-    """Where an operation's IRP comes from."""
-
-    ALLOCATED = 0
-    CALLER_MEMORY = 1
-    REUSED = 2
-    FORWARDED = 3
-
-
-class CallContext(enum.IntEnum):
-    """From where the driver calls WSK."""
-
-    CALLER = 0
-    WORKER = 1
-    RAISED = 2
-
-
-class Invoke(enum.IntFlag):
-    """When the completion routine runs; none set means all three."""
-
-    SUCCESS = 1
-    ERROR = 2
-    CANCEL = 4
-
-
-class Dispatch(enum.IntEnum):
-    """The client dispatch table handed to WSK."""
-
-    NULL = 0
-    FULL = 1
-    MASK = 2
-
-
-class Owner(enum.IntEnum):
-    """Owning process, owning thread."""
-
-    NULL = 0
-    CURRENT = 1
-
-
-class MdlShape(enum.IntEnum):
-    """How a data buffer is described."""
-
-    NULL = 0
-    SINGLE = 1
-    CHAIN = 2
-
-
-class Fill(enum.IntEnum):
-    """What a data buffer holds before the call."""
-
-    NONE = 0
-    DATA = 1
-    PATTERN = 2
-
-
-class AddressUse(enum.IntFlag):
-    """Which address arguments are not NULL."""
-
-    LOCAL = 1
-    REMOTE = 2
-
-
-class Switch(enum.IntFlag):
-    """Deviations from the ordinary call; the header says what each means."""
-
-    NULL_IRP = 0x1
-    NULL_CLIENT = 0x2
-    HELD = 0x4
-    KEEP_IRP = 0x8
-    SCRIBBLE_WSK_BUF = 0x10
-    AFTER_DEREGISTER = 0x20
-    EVEN_IF_RAISING = 0x40
-
-
-class State(enum.IntEnum):
-    """Where an operation is in its life."""
-
-    NEW = 0
-    CALLING = 1
-    OUTSTANDING = 2
-    COMPLETED = 3
-    LOST = 4
-    NOT_STARTED = 5
-
-    @property
-    def final(self) -> bool:
-        """Whether nothing more is expected."""
-        return self >= State.COMPLETED
-
-
-class InformationKind(enum.IntEnum):
-    """What IoStatus.Information held in the completion routine; a pointer never leaves the driver."""
-
-    NONE = 0
-    PREFILL = 1
-    INTEGER = 2
-    SOCKET = 3
-    HIDDEN = 4
-
-
-class DeviceObjectKind(enum.IntEnum):
-    """The DeviceObject argument of the completion routine."""
-
-    NONE = 0
-    NULL = 1
-    OURS = 2
-    OTHER = 3
-
-
-class RecordFlag(enum.IntFlag):
-    """Facts of a record that are true or false."""
-
-    RETURNED = 0x1
-    IRP_MATCH = 0x2
-    CONTEXT_MATCH = 0x4
-    PENDING_RETURNED = 0x8
-    IRP_CANCEL = 0x10
-    IRP_FREED = 0x20
-    POISONED = 0x40
-    POISON_INTACT = 0x80
-    GUARDS_CHECKED = 0x100
-    GUARDS_INTACT = 0x200
-    REST_INTACT = 0x400
-    SOCKET_ALIGNED = 0x800
-    SOCKET_DISPATCH = 0x1000
-    SOCKET_UNIQUE = 0x2000
-    SAME_DISPATCH = 0x4000
-    CANCEL_REQUESTED = 0x8000
-    RELEASED = 0x10000
-    DATA_TRUNCATED = 0x20000
-    TIMED_OUT = 0x40000
-    CLIENT_SET = 0x80000
-    DISPATCH_SET = 0x100000
-    SAME_NPI = 0x200000
-    LATE = 0x400000
-    INFORMATION_CLAMPED = 0x800000
-
-
-class CancelOutcome(enum.IntEnum):
-    """What a cancel came to."""
-
-    NONE = 0
-    CALLED = 1
-    MARKED = 2
-    ABANDONED = 3
-    TOO_LATE = 4
-
-
-class HelloFlag(enum.IntFlag):
-    """Facts about the driver's platform and this client."""
-
-    WINE = 0x1
-    IRQL_REAL = 0x2
-    DACL_SET = 0x4
-    ADMIN_CHECKED = 0x8
-    COMPLETION_EX = 0x10
-    CLOSED = 0x20
-    CAPTURED = 0x40
-
-
-class Category(enum.IntEnum):
-    """A socket's category: the Flags argument that created it."""
-
-    BASIC = 0
-    LISTEN = 1
-    CONNECTION = 2
-    DATAGRAM = 4
-    STREAM = 8
-
-
-class SocketState(enum.IntEnum):
-    """A socket's state in the driver's table."""
-
-    CREATING = 0
-    OPEN = 1
-    CLOSING = 2
-
-
-class EventKind(enum.IntEnum):
-    """What an event of the ring tells."""
-
-    CALL_ENTER = 1
-    CALL_RETURN = 2
-    COMPLETION = 3
-    UPPER_COMPLETION = 4
-    CALLBACK_ENTER = 5
-    CALLBACK_EXIT = 6
-    CANCEL = 7
-    LOST = 8
-    NOT_STARTED = 9
-    SOCKET_OPENED = 10
-    SOCKET_CLOSED = 11
-    CLIENT_CLOSING = 12
-
-
-class OwnerFlag(enum.IntFlag):
-    """About a client that keeps the driver busy."""
-
-    HANDLE_OPEN = 0x1
-    CLOSING = 0x2
-    REGISTERED = 0x4
-    CALLER = 0x8
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,7 +238,8 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
     (
         "HELLO",
         "size u32, abi u16, provider_version u16, submit_size u32, record_size u32, socket_entry_size u32,"
-        "event_size u32, ledger_size u32, max_data u32, max_buffer u32, max_operations u32, max_sockets u32,"
+        "event_size u32, ledger_size u32, answer_size u32, object_entry_size u32, max_data u32, max_buffer u32,"
+        "max_operations u32, max_sockets u32,"
         "event_capacity u32, os_major u32, os_minor u32, os_build u32, client_id u32, flags u32, dacl_status i32,"
         "clients u32, grace_ms u32, now_ns u64, counter_frequency u64, build_digest bytes:32, build_label bytes:32",
     ),
@@ -468,8 +250,11 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
         "second_location u8, call_context u8, dispatch u8, owning_process u8, owning_thread u8, security u8,"
         "mdl_shape u8, fill u8, address_use u8, family u16, type u16, protocol u32, flags u32, version u16,"
         "reserved0 u16, wait_ms u32, socket_context u64, completion_cookie u64, buffer_length u32,"
-        "buffer_offset u32, mdl_bytes u32, pattern_seed u32, chunks u32*8, data_length u32, wait_flags u32,"
-        "local ADDRESS, remote ADDRESS, reserved3 u64*3",
+        "buffer_offset u32, mdl_bytes u32, pattern_seed u32, chunks u32*16, data_length u32, wait_flags u32,"
+        "local ADDRESS, remote ADDRESS, forward u8, control_type u8, input_kind u8, npi u8, descriptor u8,"
+        "inspect_action u8, reserved1 u16, argument_use u32, control_code u32, control_level u32, event_mask u32,"
+        "input_size u32, output_size u32, extra_length u32, object u32, new_object u32, index u32, count u32,"
+        "hint_flags u32, name_space u32, node_length u32, service_length u32, reserved2 u32, reserved3 u64*2",
     ),
     ("WAIT", "header HEADER, op_id u32, timeout_ms u32, flags u32, reserved u32"),
     ("CANCEL", "header HEADER, op_id u32, reserved u32"),
@@ -485,14 +270,22 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
         "submit_ns u64, enter_ns u64, return_ns u64, completion_ns u64, call_thread u64, completion_thread u64,"
         "completion_cookie u64, socket_context u64, data_digest u64, members u64, member_count u32, captures u32,"
         "version u16, lowest_version u16, highest_version u16, reserved1 u16, data_total u32, data_offset u32,"
-        "data_length u32, reserved2 u32, local ADDRESS, remote ADDRESS",
+        "data_length u32, extra_total u32, local ADDRESS, remote ADDRESS, size_returned u64, control_length u32,"
+        "control_flags u32, object u32, inspect u32, count u32, node_length u32, service_length u32, reserved2 u32",
+    ),
+    (
+        "ADDRESS_INFO",
+        "flags u32, family u32, type u32, protocol u32, address_length u64, address ADDRESS, canonical_length u32,"
+        "reserved u32, canonical bytes:128",
     ),
     ("EVENTS", "header HEADER, max_events u32, reserved u32"),
     ("EVENTS_RESULT", "count u32, remaining u32, dropped u64"),
     (
         "EVENT",
-        "sequence u64, time_ns u64, thread u64, value u64, value2 u64, kind u32, op_id u32, socket u32, status i32,"
-        "irql u8, function u8, reserved0 u16, reserved1 u32",
+        "sequence u64, time_ns u64, thread u64, value u64, kind u32, op_id u32, socket u32, status i32, irql u8,"
+        "function u8, callback u8, action u8, notes u32, context u64, length u64, accepted u64, digest u64, listed u64,"
+        "flags u32, buffers u32, object u32, new_socket u32, control_length u32, reserved u32, control_digest u64,"
+        "local ADDRESS, remote ADDRESS",
     ),
     ("SOCKETS", "header HEADER"),
     ("SOCKETS_RESULT", "count u32, total u32"),
@@ -501,13 +294,25 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
         "number u32, category u32, state u32, protocol u32, family u16, type u16, running u32, outstanding u32,"
         "reserved u32, context u64",
     ),
+    ("OBJECTS", "header HEADER"),
+    ("OBJECTS_RESULT", "count u32, total u32"),
+    ("OBJECT_ENTRY", "number u32, kind u32, socket u32, count u32, length u64"),
+    ("SCRIPT", "header HEADER, socket u32, callback u32, count u32, reserved u32"),
+    (
+        "ANSWER",
+        "action u32, uses u32, number u32, then_op u32, length u64, socket_context u64, dispatch_mask u32,"
+        "hold_ms u32, dispatch u8, reserved0 u8, reserved1 u16, reserved2 u32",
+    ),
+    ("SCRIPT_RESULT", "used u64, left u64"),
+    ("FAULTS", "header HEADER, kind u32, skip u32, deny u32, clear u32"),
+    ("FAULTS_RESULT", "seen u64*6, denied u64*6"),
     ("LEDGER_REQUEST", "header HEADER"),
     (
         "LEDGER",
         "issued u64, completed u64, outstanding u64, lost u64, late u64, not_started u64, irps_allocated u64,"
         "irps_freed u64, mdls_allocated u64, mdls_freed u64, pool_allocations u64, pool_frees u64, pool_bytes u64,"
         "sockets_opened u64, sockets_closed u64, captures u64, releases u64, events_recorded u64, events_dropped u64,"
-        "operations_held u64, waits_pending u64",
+        "operations_held u64, waits_pending u64, callbacks u64, objects_made u64, objects_released u64",
     ),
     ("LEDGERS", "client LEDGER, driver LEDGER"),
     ("DRAIN", "header HEADER, timeout_ms u32, reserved u32"),
@@ -550,6 +355,8 @@ def _build(layout: tuple[tuple[str, str], ...]) -> Mapping[str, Structure]:
 STRUCTURES: Mapping[str, Structure] = _build(_LAYOUT)
 
 ADDRESS = STRUCTURES["ADDRESS"]
+ADDRESS_INFO = STRUCTURES["ADDRESS_INFO"]
+ANSWER = STRUCTURES["ANSWER"]
 CANCEL = STRUCTURES["CANCEL"]
 CANCEL_RESULT = STRUCTURES["CANCEL_RESULT"]
 DRAIN = STRUCTURES["DRAIN"]
@@ -557,15 +364,22 @@ DRAIN_RESULT = STRUCTURES["DRAIN_RESULT"]
 EVENT = STRUCTURES["EVENT"]
 EVENTS = STRUCTURES["EVENTS"]
 EVENTS_RESULT = STRUCTURES["EVENTS_RESULT"]
+FAULTS = STRUCTURES["FAULTS"]
+FAULTS_RESULT = STRUCTURES["FAULTS_RESULT"]
 FETCH = STRUCTURES["FETCH"]
 HELLO = STRUCTURES["HELLO"]
 HELLO_REQUEST = STRUCTURES["HELLO_REQUEST"]
 LEDGER_REQUEST = STRUCTURES["LEDGER_REQUEST"]
 LEDGERS = STRUCTURES["LEDGERS"]
+OBJECT_ENTRY = STRUCTURES["OBJECT_ENTRY"]
+OBJECTS = STRUCTURES["OBJECTS"]
+OBJECTS_RESULT = STRUCTURES["OBJECTS_RESULT"]
 OWNER = STRUCTURES["OWNER"]
 QUIESCE = STRUCTURES["QUIESCE"]
 QUIESCE_RESULT = STRUCTURES["QUIESCE_RESULT"]
 RECORD = STRUCTURES["RECORD"]
+SCRIPT = STRUCTURES["SCRIPT"]
+SCRIPT_RESULT = STRUCTURES["SCRIPT_RESULT"]
 SOCKET_ENTRY = STRUCTURES["SOCKET_ENTRY"]
 SOCKETS = STRUCTURES["SOCKETS"]
 SOCKETS_RESULT = STRUCTURES["SOCKETS_RESULT"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-import struct
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from wsklab import abi
@@ -12,28 +10,34 @@ from wsklab.abi import (
     CallContext,
     CancelOutcome,
     DeviceObjectKind,
-    EventKind,
+    Fault,
     Function,
     HelloFlag,
     InformationKind,
     Invoke,
     IrpSource,
+    ObjectKind,
     OwnerFlag,
     RecordFlag,
     SocketState,
     State,
 )
+from wsklab.decoding import AF_INET, AF_INET6, SocketAddress, enumerated, items
 from wsklab.errors import ChannelProtocolError
+from wsklab.event_records import Event, EventBatch
 
 __all__ = [
     "AF_INET",
     "AF_INET6",
+    "AddressInfo",
     "DrainResult",
     "Event",
     "EventBatch",
+    "FaultCounts",
     "Hello",
     "Ledger",
     "Ledgers",
+    "ObjectEntry",
     "OwnerEntry",
     "QuiesceResult",
     "Record",
@@ -41,97 +45,13 @@ __all__ = [
     "SocketEntry",
 ]
 
-#: Windows' numbers of the address families (ws2def.h).
-AF_INET = 2
-AF_INET6 = 23
-_IN4_SIZE = 16
-_IN6_SIZE = 28
-
-
-@dataclass(frozen=True, slots=True)
-class SocketAddress:
-    """A Windows SOCKADDR as bytes, with a readable view.
-
-    Example::
-
-        SocketAddress.of("127.0.0.1", 8080).host
-    """
-
-    raw: bytes
-
-    @classmethod
-    def of(cls, host: str, port: int = 0, *, scope_id: int = 0) -> SocketAddress:
-        """An IPv4 or IPv6 address; `port` in host order, 0 .. 65535.
-
-        Raises:
-            ValueError: `host` is no address, or `port` does not fit.
-        """
-        if not 0 <= port <= 0xFFFF:
-            raise ValueError(f"port {port} is not between 0 and 65535")
-        address = ipaddress.ip_address(host)
-        if isinstance(address, ipaddress.IPv4Address):
-            return cls(struct.pack("<H", AF_INET) + struct.pack(">H", port) + address.packed + bytes(8))
-        head = struct.pack("<H", AF_INET6) + struct.pack(">HI", port, 0)
-        return cls(head + address.packed + struct.pack("<I", scope_id))
-
-    @classmethod
-    def from_slot(cls, slot: dict[str, Any]) -> SocketAddress | None:
-        """From a decoded WSKLAB_ADDRESS; None when it is empty.
-
-        Raises:
-            ChannelProtocolError: the length is beyond the slot.
-        """
-        length = slot["length"]
-        if length > len(slot["bytes"]):
-            raise ChannelProtocolError(
-                "the driver's answer holds an address that is too long",
-                why=f"{length} bytes in a slot of {len(slot['bytes'])}",
-                fix="rebuild the driver from this checkout: wsklab driver build",
-            )
-        return cls(slot["bytes"][:length]) if length else None
-
-    def slot(self) -> dict[str, Any]:
-        """For a WSKLAB_ADDRESS."""
-        return {"length": len(self.raw), "bytes": self.raw}
-
-    @property
-    def family(self) -> int:
-        """The address family's number, 0 when there are no bytes for it."""
-        return int.from_bytes(self.raw[:2], "little")
-
-    @property
-    def port(self) -> int:
-        """The port in host order."""
-        return int.from_bytes(self.raw[2:4], "big")
-
-    @property
-    def host(self) -> str:
-        """The address as text, or the bytes in hexadecimal for a family that is not IP."""
-        if self.family == AF_INET and len(self.raw) >= _IN4_SIZE:
-            return str(ipaddress.IPv4Address(self.raw[4:8]))
-        if self.family == AF_INET6 and len(self.raw) >= _IN6_SIZE:
-            return str(ipaddress.IPv6Address(self.raw[8:24]))
-        return self.raw.hex()
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if self.family == AF_INET6 else f"{self.host}:{self.port}"
-
-
-def _enum(kind: type[Any], value: int, where: str) -> Any:
-    """`kind(value)`; a number that the enumeration does not know is a broken contract, not a crash."""
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise ChannelProtocolError(
-            f"the driver's answer holds an unknown {kind.__name__}",
-            why=f"{where} = {value}",
-            fix="rebuild the driver from this checkout: wsklab driver build",
-        ) from error
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """Everything observed about one operation.
+
+    `data` are the bytes that a receive delivered; `extra` is what else came out: the output of a control function,
+    control information, names, address list entries.
 
     Sequence numbers come from one counter of the whole driver; 0 means that it did not happen. Times
     are nanoseconds of the guest's performance counter. Statuses are unsigned 32-bit NTSTATUS numbers;
@@ -183,9 +103,19 @@ class Record:
     highest_version: int
     data_total: int
     data_offset: int
+    extra_total: int
     local: SocketAddress | None
     remote: SocketAddress | None
+    size_returned: int
+    control_length: int
+    control_flags: int
+    object: int
+    inspect: int
+    count: int
+    node_length: int
+    service_length: int
     data: bytes
+    extra: bytes = b""
 
     @classmethod
     def decode(cls, answer: bytes) -> Record:
@@ -216,12 +146,37 @@ class Record:
             "cancel_outcome": CancelOutcome,
         }
         for name, kind in kinds.items():
-            raw[name] = _enum(kind, raw[name], f"record.{name}")
+            raw[name] = enumerated(kind, raw[name], f"record.{name}")
         raw["local"] = SocketAddress.from_slot(raw["local"])
         raw["remote"] = SocketAddress.from_slot(raw["remote"])
         raw["data"] = tail[: raw["data_length"]]
         wanted = {item.name for item in fields(cls)}
         return cls(**{name: value for name, value in raw.items() if name in wanted})
+
+    def with_data(self, everything: bytes) -> Record:
+        """The record with all of its bytes, `data_total` of them, parted into `data` and `extra`."""
+        split = max(0, self.data_total - self.extra_total)
+        return replace(self, data=everything[:split], extra=everything[split:], data_offset=0)
+
+    @property
+    def number(self) -> int:
+        """`extra` as an unsigned little-endian integer: an option's value."""
+        return int.from_bytes(self.extra, "little")
+
+    @property
+    def node(self) -> str:
+        """The node name that WskGetNameInfo gave."""
+        return self.extra[: self.node_length].decode("utf-16-le", "replace")
+
+    @property
+    def service(self) -> str:
+        """The service name that WskGetNameInfo gave."""
+        return self.extra[self.node_length : self.node_length + self.service_length].decode("utf-16-le", "replace")
+
+    @property
+    def address_infos(self) -> tuple[AddressInfo, ...]:
+        """The entries that WskGetAddressInfo gave."""
+        return AddressInfo.decode_all(self.extra)
 
     @property
     def returned(self) -> str:
@@ -299,6 +254,31 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddressInfo:
+    """One entry of an address list; `canonical` is "" where there was none."""
+
+    flags: int
+    family: int
+    type: int
+    protocol: int
+    address_length: int
+    address: SocketAddress | None
+    canonical: str
+
+    @classmethod
+    def decode_all(cls, extra: bytes) -> tuple[AddressInfo, ...]:
+        """From the extra bytes of GET_ADDRESS_INFO."""
+        entries = []
+        for raw in items(abi.ADDRESS_INFO, extra, 0, len(extra) // abi.ADDRESS_INFO.size):
+            del raw["reserved"]
+            name = raw["canonical"][: min(raw.pop("canonical_length"), len(raw["canonical"]))]
+            raw["canonical"] = name.decode("utf-16-le", "replace")
+            raw["address"] = SocketAddress.from_slot(raw["address"])
+            entries.append(cls(**raw))
+        return tuple(entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """Counts of one client or of the whole driver; `issued = completed + outstanding + lost`."""
 
@@ -323,6 +303,9 @@ class Ledger:
     events_dropped: int
     operations_held: int
     waits_pending: int
+    callbacks: int
+    objects_made: int
+    objects_released: int
 
     @property
     def balanced(self) -> bool:
@@ -331,8 +314,9 @@ class Ledger:
 
     @property
     def at_rest(self) -> bool:
-        """Balanced, nothing outstanding, no socket open."""
-        return self.balanced and self.outstanding == 0 and self.sockets_opened == self.sockets_closed
+        """Balanced, nothing outstanding, no socket open, no object held."""
+        closed = self.sockets_opened == self.sockets_closed and self.objects_made == self.objects_released
+        return self.balanced and self.outstanding == 0 and closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,51 +352,49 @@ class SocketEntry:
         """From the answer of SOCKETS."""
         count = abi.SOCKETS_RESULT.unpack(answer)["count"]
         entries = []
-        for raw in _items(abi.SOCKET_ENTRY, answer, abi.SOCKETS_RESULT.size, count):
+        for raw in items(abi.SOCKET_ENTRY, answer, abi.SOCKETS_RESULT.size, count):
             del raw["reserved"]
-            raw["state"] = _enum(SocketState, raw["state"], "socket.state")
+            raw["state"] = enumerated(SocketState, raw["state"], "socket.state")
             entries.append(cls(**raw))
         return tuple(entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One entry of a client's ring."""
+class ObjectEntry:
+    """One object of a client: a cached descriptor, a kept indication, an address list."""
 
-    sequence: int
-    time_ns: int
-    thread: int
-    value: int
-    value2: int
-    kind: EventKind
-    op_id: int
+    number: int
+    kind: ObjectKind
     socket: int
-    status: int
-    irql: int
-    function: int
+    count: int
+    length: int
+
+    @classmethod
+    def decode_all(cls, answer: bytes) -> tuple[ObjectEntry, ...]:
+        """From the answer of OBJECTS."""
+        count = abi.OBJECTS_RESULT.unpack(answer)["count"]
+        entries = []
+        for raw in items(abi.OBJECT_ENTRY, answer, abi.OBJECTS_RESULT.size, count):
+            raw["kind"] = enumerated(ObjectKind, raw["kind"], "object.kind")
+            entries.append(cls(**raw))
+        return tuple(entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventBatch:
-    """Events in order of their sequence numbers; `dropped` counts since the handle was opened."""
+class FaultCounts:
+    """Allocations of this client's operations by kind: how many there were, how many were made to fail."""
 
-    events: tuple[Event, ...]
-    remaining: int
-    dropped: int
+    seen: dict[Fault, int]
+    denied: dict[Fault, int]
 
     @classmethod
-    def decode(cls, answer: bytes) -> EventBatch:
-        """From the answer of EVENTS."""
-        head = abi.EVENTS_RESULT.unpack(answer)
-        events = []
-        for raw in _items(abi.EVENT, answer, abi.EVENTS_RESULT.size, head["count"]):
-            del raw["reserved0"], raw["reserved1"]
-            raw["kind"] = _enum(EventKind, raw["kind"], "event.kind")
-            raw["status"] &= 0xFFFFFFFF
-            events.append(Event(**raw))
-        # Two processors may put theirs into the ring in the other order.
-        events.sort(key=lambda event: event.sequence)
-        return cls(events=tuple(events), remaining=head["remaining"], dropped=head["dropped"])
+    def decode(cls, answer: bytes) -> FaultCounts:
+        """From the answer of FAULTS."""
+        raw = abi.FAULTS_RESULT.unpack(answer)
+        return cls(
+            seen=dict(zip(Fault, raw["seen"], strict=True)),
+            denied=dict(zip(Fault, raw["denied"], strict=True)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -460,7 +442,7 @@ class QuiesceResult:
         """From the answer of QUIESCE."""
         head = abi.QUIESCE_RESULT.unpack(answer)
         owners = []
-        for raw in _items(abi.OWNER, answer, abi.QUIESCE_RESULT.size, head["count"]):
+        for raw in items(abi.OWNER, answer, abi.QUIESCE_RESULT.size, head["count"]):
             del raw["reserved"]
             raw["flags"] = OwnerFlag(raw["flags"])
             owners.append(OwnerEntry(**raw))
@@ -505,6 +487,8 @@ class Hello:
             "socket_entry_size": abi.SOCKET_ENTRY.size,
             "event_size": abi.EVENT.size,
             "ledger_size": abi.STRUCTURES["LEDGER"].size,
+            "answer_size": abi.ANSWER.size,
+            "object_entry_size": abi.OBJECT_ENTRY.size,
         }
         different = [f"{name} {raw[name]} instead of {value}" for name, value in mine.items() if raw[name] != value]
         if different:
@@ -524,15 +508,3 @@ class Hello:
             build_label=raw["build_label"].rstrip(b"\0").decode("ascii", "replace"),
         )
         return cls(**values)
-
-
-def _items(structure: abi.Structure, answer: bytes, offset: int, count: int) -> list[dict[str, Any]]:
-    """`count` structures in a row; a count beyond the answer breaks the contract."""
-    room = (len(answer) - offset) // structure.size
-    if count > room:
-        raise ChannelProtocolError(
-            f"the driver announced more {structure.name} entries than it sent",
-            why=f"{count} announced, room for {room}",
-            fix="rebuild the driver from this checkout: wsklab driver build",
-        )
-    return [structure.unpack(answer, offset + index * structure.size) for index in range(count)]

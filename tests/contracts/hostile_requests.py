@@ -36,7 +36,7 @@ def request(rng: random.Random) -> tuple[int, bytes, int]:
         data[at] = rng.choice((0, 1, 2, 0x7F, 0x80, 0xFF, rng.randrange(256)))
     if rng.random() < 0.1:
         data = data[: rng.randrange(len(data))]
-    return code, bytes(data), rng.choice((0, 1, 8, 279, 280, 400, 4096))
+    return code, bytes(data), rng.choice((0, 1, 8, 319, 320, 400, 4096))
 
 
 def submit(rng: random.Random) -> tuple[dict[str, object], bytes]:

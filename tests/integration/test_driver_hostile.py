@@ -98,7 +98,7 @@ def test_kernel_pointers_never_come_out(wine: LocalWine) -> None:
         raw = client._device.ioctl(Ioctl.SOCKETS, abi.SOCKETS.pack(header=abi.SOCKETS.header()), 4096, soon()).data
         numbers += [entry.context for entry in client.sockets()]
         numbers.append(record.information)
-        numbers += [event.value2 for event in client.events().events]
+        numbers += [event.context for event in client.events().events]
         assert all(number < 0x10000 for number in numbers), numbers
         assert len(raw) < 4096
         client.close_socket(record.new_socket)

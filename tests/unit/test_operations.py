@@ -8,11 +8,27 @@ from dataclasses import dataclass, field
 import pytest
 
 from wsklab import abi
-from wsklab.abi import AddressUse, Category, Dispatch, Fill, Function, Ioctl, MdlShape, RecordFlag, State, Switch
+from wsklab.abi import (
+    AddressUse,
+    Category,
+    Dispatch,
+    Fill,
+    Function,
+    InputKind,
+    Ioctl,
+    MdlShape,
+    RecordFlag,
+    State,
+    Switch,
+    Use,
+)
 from wsklab.channel.operations import DriverRefusal, Operation, WskClient
 from wsklab.deadline import Deadline
 from wsklab.errors import DeadlineExceeded
 from wsklab.records import SocketAddress
+from wsklab.wsk import DisconnectFlag, EventMask, InspectAction, SocketIoctl, SocketOption
+
+ADDRESS = SocketAddress.of("127.0.0.1", 9)
 
 
 @dataclass
@@ -44,6 +60,7 @@ def record(data: bytes = b"", **values: object) -> Answer:
         "function": 3,
         "state": State.COMPLETED,
         "data_length": len(data),
+        "data_total": len(data),
     }
     return Answer(data=abi.RECORD.pack(base | values) + data)
 
@@ -100,18 +117,86 @@ def test_the_sample_has_no_arguments_of_its_own() -> None:
             {"buffer_length": 9, "data_length": 0, "fill": Fill.NONE, "mdl_shape": MdlShape.SINGLE},
         ),
         (Operation.receive(1, 0), {"buffer_length": 0, "mdl_shape": MdlShape.NULL}),
-        (Operation.send(1, b"abcd", chunks=(1, 3)), {"mdl_shape": MdlShape.CHAIN, "chunks": (1, 3, 0, 0, 0, 0, 0, 0)}),
+        (Operation.send(1, b"abcd", chunks=(1, 3)), {"mdl_shape": MdlShape.CHAIN, "chunks": (1, 3, *[0] * 14)}),
         (Operation.accept(1), {"address_use": AddressUse.LOCAL | AddressUse.REMOTE}),
         (Operation.accept(1, address_use=AddressUse(0)), {"address_use": 0}),
         (Operation.connect(1, SocketAddress.of("::1", 2)), {"address_use": AddressUse.REMOTE}),
         (Operation.close(1, switches=Switch.HELD), {"switches": Switch.HELD, "socket": 1}),
+        (
+            Operation.set_option(1, SocketOption.KEEPALIVE, 1),
+            {"control_type": 0, "control_code": 8, "control_level": 0xFFFF, "input_size": 4, "extra_length": 4},
+        ),
+        (
+            Operation.get_option(1, SocketOption.RCVBUF),
+            {"control_type": 1, "output_size": 4, "input_kind": InputKind.NONE, "input_size": 0, "argument_use": 0},
+        ),
+        (
+            Operation.events(1, EventMask.ACCEPT),
+            {
+                "input_kind": InputKind.EVENT_CALLBACK,
+                "input_size": 16,
+                "switches": Switch.NULL_IRP,
+                "event_mask": 0x200,
+            },
+        ),
+        (
+            Operation.ioctl(1, SocketIoctl.ADDRESS_LIST_QUERY, output=9, switches=Switch.NULL_IRP),
+            {"control_type": 2, "output_size": 9, "argument_use": Use.SIZE_RETURNED},
+        ),
+        (Operation.release_descriptor(5), {"object": 5, "input_kind": InputKind.CACHED, "input_size": 8}),
+        (Operation.send_to(1, b"ab", None), {"address_use": 0, "data_length": 2, "extra_length": 0}),
+        (
+            Operation.send_to(1, b"ab", ADDRESS, extra=b"c" * 16),
+            {"address_use": AddressUse.REMOTE, "extra_length": 16, "argument_use": Use.CONTROL_INFO},
+        ),
+        (
+            Operation.send_messages(1, (b"a", b"bc"), ADDRESS),
+            {"chunks": (1, 2, *[0] * 14), "buffer_length": 3, "mdl_shape": MdlShape.CHAIN},
+        ),
+        (
+            Operation.receive_from(1, 100, control=64),
+            {"buffer_length": 100, "output_size": 64, "argument_use": 14, "address_use": AddressUse.REMOTE},
+        ),
+        (Operation.receive_from(1, 100), {"output_size": 0, "argument_use": Use.CONTROL_FLAGS}),
+        (
+            Operation.address_info("ab", None),
+            {"node_length": 4, "service_length": 0, "extra_length": 4, "argument_use": Use.NODE, "output_size": 0},
+        ),
+        (
+            Operation.name_info(ADDRESS, service=0),
+            {"node_length": 512, "service_length": 0, "argument_use": Use.NODE, "address_use": AddressUse.REMOTE},
+        ),
+        (Operation.inspect_complete(1, 3, InspectAction.PEND), {"object": 3, "inspect_action": 2}),
+        (Operation.release_datagrams(1, 3, 2), {"object": 3, "count": 2}),
+        (Operation.disconnect(1, flags=DisconnectFlag.ABORTIVE), {"flags": 1, "mdl_shape": MdlShape.NULL}),
     ],
 )
 def test_operations_encode_what_they_say(operation: Operation, expected: dict[str, object]) -> None:
     """Fact: lengths, shapes and address use follow from the arguments."""
     fields = abi.SUBMIT.unpack(operation.encode())
     assert {name: fields[name] for name in expected} == expected
-    assert operation.encode()[abi.SUBMIT.size :] == operation.data
+    assert operation.encode()[abi.SUBMIT.size :] == operation.data + operation.extra
+
+
+def test_new_objects_get_numbers_of_their_own() -> None:
+    """Fact: what makes an object names it; what does not, sends 0."""
+    device = Recorder(answers)
+    client = WskClient(device)
+    client.cache_descriptor()
+    client.run(Operation.get_security(1))
+    client.set_option(1, SocketOption.BROADCAST, 1)
+    numbers = [abi.SUBMIT.unpack(data)["new_object"] for _, data, _ in device.sent]
+    assert numbers == [1, 2, 0]
+
+
+def test_data_and_extra_are_parted() -> None:
+    """Fact: control information comes behind the datagram; `data` and `extra` are the two."""
+
+    def reply(code: int, data: bytes) -> Answer:
+        return record(b"datagramcontrol", data_total=15, extra_total=7) if code == Ioctl.WAIT else Answer()
+
+    got = WskClient(Recorder(reply)).receive_from(1, 8, control=7).result(Deadline.after(5))
+    assert (got.data, got.extra) == (b"datagram", b"control")
 
 
 def test_a_refusal_is_an_error_with_the_status() -> None:

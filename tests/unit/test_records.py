@@ -133,6 +133,8 @@ def test_hello_of_another_version_is_refused() -> None:
         "socket_entry_size": abi.SOCKET_ENTRY.size,
         "event_size": abi.EVENT.size,
         "ledger_size": abi.STRUCTURES["LEDGER"].size,
+        "answer_size": abi.ANSWER.size,
+        "object_entry_size": abi.OBJECT_ENTRY.size,
     }
     assert Hello.decode(abi.HELLO.pack(sizes, build_label=b"wsklab 1")).build_label == "wsklab 1"
     with pytest.raises(ChannelProtocolError, match="another version") as error:

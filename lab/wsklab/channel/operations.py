@@ -22,59 +22,62 @@ Example::
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from wsklab import abi
 from wsklab.abi import (
-    AddressUse,
-    CallContext,
+    Callback,
     CancelOutcome,
     Category,
-    Dispatch,
-    Fill,
-    Function,
-    Invoke,
+    Descriptor,
+    Fault,
     Ioctl,
     IrpSource,
-    MdlShape,
-    Owner,
     RecordFlag,
     State,
-    Switch,
 )
+from wsklab.channel.operation import (
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_STREAM,
+    Operation,
+)
+from wsklab.channel.script import Answer, ScriptEnd, encode_script
 from wsklab.deadline import Deadline
 from wsklab.errors import GuestCommandError
 from wsklab.records import (
     AF_INET,
     DrainResult,
     EventBatch,
+    FaultCounts,
     Hello,
     Ledgers,
+    ObjectEntry,
     QuiesceResult,
     Record,
     SocketAddress,
     SocketEntry,
 )
+from wsklab.wsk import SOL_SOCKET, EventMask
 
 __all__ = [
     "IPPROTO_TCP",
     "IPPROTO_UDP",
     "SOCK_DGRAM",
+    "SOCK_RAW",
     "SOCK_STREAM",
+    "Answer",
     "DriverRefusal",
     "IoctlDevice",
     "Operation",
     "PendingOperation",
+    "ScriptEnd",
     "WskClient",
 ]
-
-#: Windows' numbers (winsock2.h), not the host's.
-SOCK_STREAM = 1
-SOCK_DGRAM = 2
-IPPROTO_TCP = 6
-IPPROTO_UDP = 17
 
 #: How much sooner than our own deadline the driver's timer fires, in seconds: the answer has to travel.
 _TRAVEL_S = 0.5
@@ -137,154 +140,6 @@ class DriverRefusal(GuestCommandError):
         return self.status == abi.STATUS["STATUS_NOT_IMPLEMENTED"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One WSK call to make; everything that is not given is the ordinary case.
-
-    Make one with the class methods, and change single points with keyword arguments::
-
-        Operation.bind(3, SocketAddress.of("127.0.0.1", 4711), call_context=CallContext.RAISED)
-
-    Attributes:
-        op_id: the operation's number; 0: the client chooses.
-        socket: the number of the socket it acts on.
-        new_socket: the number that a created or accepted socket gets; 0: the client chooses.
-        then_op: number of a held operation (`Switch.HELD`) that the completion routine starts on success.
-        reuse_op: whose IRP is reused (`IrpSource.REUSED`); that one was run with `Switch.KEEP_IRP`.
-        delay_ms: how long the driver waits before the call, in milliseconds.
-        timeout_ms: CAPTURE only: WaitTimeout in milliseconds; 0 is WSK_NO_WAIT.
-        address_use: which address arguments are not NULL; None: those that are given.
-        flags: the Flags argument of the WSK function; for SOCKET the category.
-        completion_cookie: found through the completion routine's context; 0: the client chooses.
-        data: bytes to send; `buffer_length` and `fill` follow from it unless given.
-    """
-
-    function: Function
-    op_id: int = 0
-    socket: int = 0
-    new_socket: int = 0
-    then_op: int = 0
-    reuse_op: int = 0
-    switches: Switch = Switch(0)
-    delay_ms: int = 0
-    timeout_ms: int = 0
-    dispatch_mask: int = 0
-    irp_source: IrpSource = IrpSource.ALLOCATED
-    stack_count: int = 1
-    invoke_flags: Invoke = Invoke(0)
-    second_location: bool = False
-    call_context: CallContext = CallContext.CALLER
-    dispatch: Dispatch = Dispatch.NULL
-    owning_process: Owner = Owner.NULL
-    owning_thread: Owner = Owner.NULL
-    mdl_shape: MdlShape | None = None
-    fill: Fill | None = None
-    address_use: AddressUse | None = None
-    family: int = 0
-    type: int = 0
-    protocol: int = 0
-    flags: int = 0
-    version: int = 0
-    socket_context: int = 0
-    completion_cookie: int = 0
-    buffer_length: int | None = None
-    buffer_offset: int = 0
-    mdl_bytes: int = 0
-    pattern_seed: int = 0
-    chunks: tuple[int, ...] = ()
-    data: bytes = b""
-    local: SocketAddress | None = None
-    remote: SocketAddress | None = None
-
-    @classmethod
-    def sample_listen(cls, **more: Any) -> Operation:
-        """The published sample: CreateListeningSocket, exactly as the page shows it."""
-        return cls(function=Function.SAMPLE_LISTEN, **({"dispatch": Dispatch.FULL} | more))
-
-    @classmethod
-    def create(
-        cls,
-        category: int = Category.LISTEN,
-        family: int = AF_INET,
-        type: int = SOCK_STREAM,  # noqa: A002 -- the WSK page's own word
-        protocol: int = IPPROTO_TCP,
-        **more: Any,
-    ) -> Operation:
-        """WskSocket."""
-        values: dict[str, Any] = {"flags": category, "family": family, "type": type, "protocol": protocol}
-        return cls(function=Function.SOCKET, **(values | more))
-
-    @classmethod
-    def bind(cls, socket: int, address: SocketAddress, **more: Any) -> Operation:
-        """WskBind."""
-        return cls(function=Function.BIND, socket=socket, local=address, **more)
-
-    @classmethod
-    def accept(cls, listener: int, **more: Any) -> Operation:
-        """WskAccept with both address buffers."""
-        values = {"address_use": AddressUse.LOCAL | AddressUse.REMOTE}
-        return cls(function=Function.ACCEPT, socket=listener, **(values | more))
-
-    @classmethod
-    def connect(cls, socket: int, address: SocketAddress, **more: Any) -> Operation:
-        """WskConnect."""
-        return cls(function=Function.CONNECT, socket=socket, remote=address, **more)
-
-    @classmethod
-    def send(cls, socket: int, data: bytes, **more: Any) -> Operation:
-        """WskSend. For large data give `data=b""`, `fill=Fill.PATTERN` and `buffer_length`."""
-        return cls(function=Function.SEND, socket=socket, data=data, **more)
-
-    @classmethod
-    def receive(cls, socket: int, length: int, **more: Any) -> Operation:
-        """WskReceive of at most `length` bytes."""
-        return cls(function=Function.RECEIVE, socket=socket, buffer_length=length, **more)
-
-    @classmethod
-    def close(cls, socket: int, **more: Any) -> Operation:
-        """WskCloseSocket."""
-        return cls(function=Function.CLOSE, socket=socket, **more)
-
-    def encode(self, *, wait_ms: int = 0, wait_flags: int = 0) -> bytes:
-        """The SUBMIT request; with the two for the wait, the RUN request."""
-        use = self.address_use
-        if use is None:
-            use = (AddressUse.LOCAL if self.local else AddressUse(0)) | (
-                AddressUse.REMOTE if self.remote else AddressUse(0)
-            )
-        length = len(self.data) if self.buffer_length is None else self.buffer_length
-        has_buffer = bool(length or self.buffer_offset or self.mdl_bytes)
-        shape = self.mdl_shape
-        if shape is None:
-            shape = MdlShape.CHAIN if self.chunks else MdlShape.SINGLE if has_buffer else MdlShape.NULL
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        del values["data"]
-        values.update(
-            header=abi.SUBMIT.header(),
-            wait_ms=wait_ms,
-            wait_flags=wait_flags,
-            second_location=int(self.second_location),
-            address_use=use,
-            buffer_length=length,
-            mdl_shape=shape,
-            fill=self.fill if self.fill is not None else Fill.DATA if self.data else Fill.NONE,
-            data_length=len(self.data),
-            local=self.local.slot() if self.local else {},
-            remote=self.remote.slot() if self.remote else {},
-        )
-        return abi.SUBMIT.pack(values) + self.data
-
-    @property
-    def expects(self) -> int:
-        """How many bytes of data its record may carry."""
-        return (self.buffer_length or 0) if self.function is Function.RECEIVE else 0
-
-    @property
-    def creates(self) -> bool:
-        """Whether it makes a socket."""
-        return self.function in (Function.SAMPLE_LISTEN, Function.SOCKET, Function.ACCEPT)
-
-
 class PendingOperation:
     """An operation that was submitted. Ask as often as you like; `result` releases it in the driver."""
 
@@ -343,6 +198,7 @@ class WskClient:
         self._call_s = call_s
         self._operations: Iterator[int] = itertools.count(1)
         self._sockets: Iterator[int] = itertools.count(1)
+        self._objects: Iterator[int] = itertools.count(1)
 
     def next_operation(self) -> int:
         """A number for an operation that nobody has used on this handle."""
@@ -351,6 +207,10 @@ class WskClient:
     def next_socket(self) -> int:
         """A number for a socket that nobody has used on this handle."""
         return next(self._sockets)
+
+    def next_object(self) -> int:
+        """A number for an object (cached descriptor, kept indication, address list) that nobody has used here."""
+        return next(self._objects)
 
     def hello(self, deadline: Deadline | None = None) -> Hello:
         """Versions, limits and facts of the driver.
@@ -392,6 +252,19 @@ class WskClient:
             raise deadline.exceeded(f"the end of {record.function.name} #{record.op_id}", last=record.describe())
         return record
 
+    def forward(self, operation: Operation, deadline: Deadline) -> IoctlResult:
+        """Send WSK the very IRP of this request (WSK-IRP-009, WSK-IRP-010); its end is the answer.
+
+        Args:
+            operation: with `forward` BARE, PASS or HOLD and a number of its own; its record is fetched as usual.
+            deadline: of the request; the driver sets no timer.
+
+        Raises:
+            DeadlineExceeded: WSK has not completed it.
+        """
+        operation = replace(self._number(operation), irp_source=IrpSource.FORWARDED)
+        return self._device.ioctl(Ioctl.FORWARD, operation.encode(), 0, deadline)
+
     def wait(self, op_id: int, deadline: Deadline, *, release: bool = False, expects: int = 0) -> Record:
         """The record at the operation's end or at the deadline: `record.final` tells which."""
         size = abi.RECORD.size + min(expects, _CHUNK)
@@ -429,6 +302,41 @@ class WskClient:
         """Take the events out of this client's ring."""
         size = abi.EVENTS_RESULT.size + abi.EVENT_CAPACITY * abi.EVENT.size
         return EventBatch.decode(self._ask(Ioctl.EVENTS, abi.EVENTS, size, deadline))
+
+    def objects(self, deadline: Deadline | None = None) -> tuple[ObjectEntry, ...]:
+        """What this client owns beside sockets: cached descriptors, kept indications, address lists."""
+        size = abi.OBJECTS_RESULT.size + abi.MAX_OBJECTS * abi.OBJECT_ENTRY.size
+        return ObjectEntry.decode_all(self._ask(Ioctl.OBJECTS, abi.OBJECTS, size, deadline))
+
+    def script(self, socket: int, callback: Callback, *answers: Answer, deadline: Deadline | None = None) -> ScriptEnd:
+        """What a callback of a socket answers from now on, in order; then, and without answers, the default.
+
+        The socket need not exist yet; 0 is for all sockets without a script of their own for this callback, and for
+        `Callback.CLIENT`.
+
+        Returns:
+            what the script that was replaced had answered, and what was left of it.
+        """
+        request = encode_script(socket, callback, answers)
+        what = f"a script for {callback.name} of socket {socket}"
+        answer = self._call(Ioctl.SCRIPT, request, abi.SCRIPT_RESULT.size, self._within(deadline), what=what)
+        return ScriptEnd.decode(answer)
+
+    def faults(self, kind: Fault | None = None, *, skip: int = 0, deny: int = 0, clear: bool = False) -> FaultCounts:
+        """Make allocations of the driver fail for this client: let `skip` pass, then fail `deny`.
+
+        Without a kind nothing is changed; `clear` ends all failures and counts from zero, first.
+        """
+        request = abi.FAULTS.pack(
+            header=abi.FAULTS.header(),
+            kind=len(Fault) if kind is None else kind,
+            skip=skip,
+            deny=deny,
+            clear=int(clear),
+        )
+        what = f"failures of {kind.name}" if kind is not None else "the failure counts"
+        answer = self._call(Ioctl.FAULTS, request, abi.FAULTS_RESULT.size, self._within(None), what=what)
+        return FaultCounts.decode(answer)
 
     def drain(self, deadline: Deadline) -> DrainResult:
         """Wait until none of this client's operations is outstanding, or until the deadline."""
@@ -489,6 +397,115 @@ class WskClient:
         """WskCloseSocket."""
         return self.run(Operation.close(socket, **more), deadline)
 
+    def socket_connect(
+        self, local: SocketAddress, remote: SocketAddress, *, deadline: Deadline | None = None, **more: Any
+    ) -> Record:
+        """WskSocketConnect; the number is `record.new_socket` when `record.succeeded`."""
+        return self.run(Operation.socket_connect(local, remote, **more), deadline)
+
+    def listen(self, socket: int, *, deadline: Deadline | None = None, **more: Any) -> Record:
+        """WskListen on a bound stream socket."""
+        return self.run(Operation.listen(socket, **more), deadline)
+
+    def local_address(self, socket: int, *, deadline: Deadline | None = None, **more: Any) -> Record:
+        """WskGetLocalAddress; the answer is `record.local`."""
+        return self.run(Operation.local_address(socket, **more), deadline)
+
+    def remote_address(self, socket: int, *, deadline: Deadline | None = None, **more: Any) -> Record:
+        """WskGetRemoteAddress; the answer is `record.remote`."""
+        return self.run(Operation.remote_address(socket, **more), deadline)
+
+    def disconnect(self, socket: int, data: bytes = b"", *, deadline: Deadline | None = None, **more: Any) -> Record:
+        """WskDisconnect, graceful unless `flags=DisconnectFlag.ABORTIVE`."""
+        return self.run(Operation.disconnect(socket, data, **more), deadline)
+
+    def send_to(
+        self,
+        socket: int,
+        data: bytes,
+        address: SocketAddress | None,
+        *,
+        deadline: Deadline | None = None,
+        **more: Any,
+    ) -> Record:
+        """WskSendTo."""
+        return self.run(Operation.send_to(socket, data, address, **more), deadline)
+
+    def send_messages(
+        self,
+        socket: int,
+        messages: Sequence[bytes],
+        address: SocketAddress | None,
+        *,
+        deadline: Deadline | None = None,
+        **more: Any,
+    ) -> Record:
+        """WskSendMessages."""
+        return self.run(Operation.send_messages(socket, messages, address, **more), deadline)
+
+    def receive_from(
+        self, socket: int, length: int, *, control: int = 0, deadline: Deadline | None = None, **more: Any
+    ) -> PendingOperation:
+        """WskReceiveFrom, pending; sender, bytes, control information: `remote`, `data`, `extra` of the result."""
+        return self.submit(Operation.receive_from(socket, length, control=control, **more), deadline)
+
+    def set_option(
+        self,
+        socket: int,
+        option: int,
+        value: int | bytes,
+        *,
+        level: int = SOL_SOCKET,
+        deadline: Deadline | None = None,
+        **more: Any,
+    ) -> Record:
+        """Set a socket option, with an IRP; a number is passed as ULONG."""
+        return self.run(Operation.set_option(socket, option, value, level=level, **more), deadline)
+
+    def get_option(
+        self,
+        socket: int,
+        option: int,
+        *,
+        level: int = SOL_SOCKET,
+        size: int = 4,
+        deadline: Deadline | None = None,
+        **more: Any,
+    ) -> Record:
+        """Get a socket option, with an IRP; the value is `record.extra` (`record.number` for integers)."""
+        return self.run(Operation.get_option(socket, option, level=level, size=size, **more), deadline)
+
+    def ioctl(
+        self,
+        socket: int,
+        code: int,
+        value: int | bytes = b"",
+        *,
+        output: int = 0,
+        deadline: Deadline | None = None,
+        **more: Any,
+    ) -> Record:
+        """An I/O control of a socket, with an IRP unless `switches=Switch.NULL_IRP`; the output is `record.extra`."""
+        return self.run(Operation.ioctl(socket, code, value, output=output, **more), deadline)
+
+    def enable_events(self, socket: int, mask: int, *, deadline: Deadline | None = None, **more: Any) -> Record:
+        """Enable event callbacks, without an IRP."""
+        return self.run(Operation.events(socket, mask, **more), deadline)
+
+    def disable_event(self, socket: int, mask: int, *, deadline: Deadline | None = None, **more: Any) -> Record:
+        """Disable one event callback, without an IRP."""
+        return self.run(Operation.events(socket, mask | EventMask.DISABLE, **more), deadline)
+
+    def cache_descriptor(
+        self, descriptor: Descriptor = Descriptor.EVERYONE, *, deadline: Deadline | None = None, **more: Any
+    ) -> Record:
+        """WSK_CACHE_SD; the number is `record.object`."""
+        return self.run(Operation.cache_descriptor(descriptor, **more), deadline)
+
+    def release_descriptor(self, cached: int, *, deadline: Deadline | None = None, **more: Any) -> Record:
+        """WSK_RELEASE_SD."""
+        return self.run(Operation.release_descriptor(cached, **more), deadline)
+
     # -- inside -----------------------------------------------------------------------------------------------
 
     def _within(self, deadline: Deadline | None) -> Deadline:
@@ -498,8 +515,9 @@ class WskClient:
         """Fill in the numbers that the caller left to us."""
         op_id = operation.op_id or self.next_operation()
         new_socket = operation.new_socket or (self.next_socket() if operation.creates else 0)
+        new_object = operation.new_object or (self.next_object() if operation.makes_object else 0)
         cookie = operation.completion_cookie or 0xC0_0C1E_0000_0000 | op_id
-        return replace(operation, op_id=op_id, new_socket=new_socket, completion_cookie=cookie)
+        return replace(operation, op_id=op_id, new_socket=new_socket, new_object=new_object, completion_cookie=cookie)
 
     def _ask(self, code: Ioctl, structure: abi.Structure, size: int, deadline: Deadline | None) -> bytes:
         request = structure.pack(header=structure.header())
@@ -529,7 +547,7 @@ class WskClient:
                 break
             parts.append(record.data)
             have += len(record.data)
-        return replace(record, data=b"".join(parts), data_offset=0)
+        return record.with_data(b"".join(parts))
 
 
 def _bounded_ms(seconds: float) -> int:

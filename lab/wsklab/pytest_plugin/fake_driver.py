@@ -162,6 +162,8 @@ class FakeDriver:
                 socket_entry_size=abi.SOCKET_ENTRY.size,
                 event_size=abi.EVENT.size,
                 ledger_size=abi.STRUCTURES["LEDGER"].size,
+                answer_size=abi.ANSWER.size,
+                object_entry_size=abi.OBJECT_ENTRY.size,
                 build_label=b"model",
             )
         )
