@@ -23,7 +23,7 @@ TEST_FILES = sorted(
     for path in (ROOT / "tests" / folder).rglob("*.py")
 )
 ADDRESS = re.compile(r"^(localhost|::1?|(\d{1,3}\.){3}\d{1,3})$")
-NAMED_PORT = re.compile(r"\b(\w*port\w*)\s*(?:=|\s)\s*([1-9]\d{0,4})u?\b", re.IGNORECASE)
+NAMED_PORT = re.compile(r"\b(\w*(?<!trans)port\w*)\s*(?:=|\s)\s*([1-9]\d{0,4})u?\b", re.IGNORECASE)
 SWAPPED = re.compile(r"\b(?:htons|RtlUshortByteSwap|_byteswap_ushort)\s*\(\s*([1-9]\d*|0x[0-9a-fA-F]+)")
 #: The kit runs on somebody's machine, without a lease; it looks for a free port in a range.
 KIT_RANGE = {"kit_loopback.c: FIRST_PORT 49500", "kit_loopback.c: LAST_PORT 49599"}
