@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import ipaddress
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +17,14 @@ from types import TracebackType
 from wsklab import network
 from wsklab.admission import Limits, Room, require_room
 from wsklab.channel.protocol import Channel
-from wsklab.config import AccelerationSetting, LabConfig, ModeSetting, default_home
+from wsklab.config import AccelerationSetting, LabConfig, ModeSetting, WireSetting, default_home
 from wsklab.deadline import Deadline, Timeouts
+from wsklab.deploy import DriverPackage
 from wsklab.domain_xml import Acceleration, HostEntry, NetworkSpec
 from wsklab.errors import HostError, HypervisorError
+from wsklab.factory import GuestFactory
 from wsklab.gc_timer import GcTimer
-from wsklab.guest import Claim, Guest, GuestFactory
+from wsklab.guest import Claim, Guest
 from wsklab.home import FileLock, Home, write_text
 from wsklab.hypervisor.daemon import PrivateDaemon
 from wsklab.hypervisor.libvirt import LibvirtHypervisor
@@ -32,7 +35,9 @@ from wsklab.lease import FIRST_SLOT, LAST_SLOT, SlotClaim, SlotTable
 from wsklab.mode import ModeChoice, choose_mode, observe_host
 from wsklab.profile import GuestProfile, load_profiles, unknown_profile
 from wsklab.resources import images_root
+from wsklab.starter import GuestStarter
 from wsklab.sweep import Sweeper, SweepReport
+from wsklab.template import TemplateStore
 
 __all__ = ["Lab", "LeaseEnder", "Site"]
 
@@ -220,21 +225,27 @@ class Lab:
         return self._site
 
     def site(self) -> Site:
-        """The site; starts the private daemon and the lab's network when they are not there."""
+        """The site; starts the private daemon when it is not there."""
         if self.private:
             self.daemon().start(Deadline.after(30))
         site = self.running_site()
         if site is None:
             raise HypervisorError("the private daemon ended right after its start", fix="see `wsklab doctor`")
-        with self.home.locked("network"):
-            site.hypervisor.ensure_network(self._network_spec(site.factory.subnet))
         return site
 
+    def _ensure_network(self, site: Site) -> None:
+        """The network of guests that boot; forks on private wires need none."""
+        with self.home.locked("network"):
+            site.hypervisor.ensure_network(self._network_spec(site.factory.subnet))
+
     def _connect(self) -> Site:
+        wires = None
         if self.private:
             daemon = self.daemon()
             hypervisor = LibvirtHypervisor(daemon.uri)
             via = network.Via(netns=daemon.netns)
+            if daemon.pid is not None:
+                wires = network.Wires(daemon.pid)
         else:
             hypervisor = LibvirtHypervisor(self.config.uri)
             via = network.Via()
@@ -245,6 +256,7 @@ class Lab:
             network_name=self.network_name,
             subnet=self._subnet(hypervisor, via),
             via=via,
+            wires=wires,
             acceleration=self.acceleration,
             timeouts=self.timeouts,
             opener=self._open_channel,
@@ -252,6 +264,23 @@ class Lab:
             admit=self._admit,
         )
         return Site(hypervisor=hypervisor, factory=factory, via=via)
+
+    def _starter(self, site: Site) -> GuestStarter:
+        private = site.factory.wires is not None and self.config.wire is not WireSetting.SHARED
+        refusal = "" if self.config.forks else "the setting forks is off"
+        if self.config.wire is WireSetting.PRIVATE and not private:
+            refusal = "the setting wire asks for private wires, and only the lab's own daemon (private mode) has them"
+        emulator = shutil.which("qemu-system-x86_64")
+        return GuestStarter(
+            factory=site.factory,
+            store=TemplateStore(self.home.templates),
+            hypervisor=site.hypervisor,
+            refusal=refusal,
+            private_wires=private,
+            ensure_network=lambda: self._ensure_network(site),
+            disk_reserve_mib=self.config.disk_reserve_mib,
+            emulator=Path(emulator).resolve() if emulator else None,
+        )
 
     def _open_channel(
         self, *, socket: socket.socket, user: str, key: Path, host_key: str | None, deadline: Deadline
@@ -296,14 +325,17 @@ class Lab:
 
     # -- guests --------------------------------------------------------------------------------
 
-    def start_guest(self, profile: GuestProfile, claim: Claim) -> Guest:
-        """Admit, define and start a guest; it boots when this returns (`Guest.wait_ready` waits).
+    def start_guest(self, profile: GuestProfile, claim: Claim, package: DriverPackage | None = None) -> Guest:
+        """Admit, define and start a guest; it boots or is forked when this returns (`Guest.wait_ready` waits).
+
+        Args:
+            package: a driver that a fork should have loaded already; a guest that boots never has it.
 
         Raises:
             HostFull: not enough memory, disk or processors, or the user's quota is reached.
         """
         image = self.ensure_image(profile)
-        return self.site().factory.create(profile, image, claim)
+        return self._starter(self.site()).start(profile, image, claim, package)
 
     def _admit(self, wanted: SlotClaim, claims: Sequence[SlotClaim]) -> None:
         """Called under the slot table's lock, with the guests of all homes on this host."""

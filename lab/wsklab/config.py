@@ -28,6 +28,7 @@ __all__ = [
     "AccelerationSetting",
     "LabConfig",
     "ModeSetting",
+    "WireSetting",
     "config_schema",
     "default_home",
     "load_config",
@@ -57,6 +58,14 @@ class AccelerationSetting(enum.StrEnum):
     TCG = "tcg"
 
 
+class WireSetting(enum.StrEnum):
+    """Which network forks are on."""
+
+    AUTO = "auto"
+    PRIVATE = "private"
+    SHARED = "shared"
+
+
 class LabConfig(BaseModel):
     """Every setting of the lab. Field descriptions go into the published JSON Schema and the docs."""
 
@@ -75,6 +84,14 @@ class LabConfig(BaseModel):
     uri: str = Field(default="qemu:///system", description="libvirt connection of system mode.")
     acceleration: AccelerationSetting = Field(
         default=AccelerationSetting.AUTO, description="auto: what the probe found to work."
+    )
+    forks: bool = Field(
+        default=False, description="Whether guests are forks of a template where that works; else each boots."
+    )
+    wire: WireSetting = Field(
+        default=WireSetting.AUTO,
+        description="private: each fork has a network of its own with the lab; shared: forks take addresses of their "
+        "own on the lab's network and reach each other; auto: private in private mode, else shared.",
     )
     timeout_scale: Annotated[float, Field(gt=0, le=100)] | None = Field(
         default=None,

@@ -28,6 +28,7 @@ __all__ = [
     "DomainMetadata",
     "DomainSpec",
     "HostEntry",
+    "MemoryFile",
     "NetworkMark",
     "NetworkSpec",
     "NicSpec",
@@ -35,9 +36,11 @@ __all__ = [
     "parse_mark",
     "parse_metadata",
     "parse_network_mark",
+    "parse_qemu_user",
     "render_domain_xml",
     "render_mark",
     "render_network_xml",
+    "with_link",
 ]
 
 METADATA_URI: Final = "urn:wsklab:mark:1"
@@ -53,6 +56,11 @@ _GUEST_AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
 
 # What libvirt and dnsmasq accept without quoting trouble, and what fits a file name.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+_QEMU_URI: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
+
+# The guest's memory as a file: the same name in a template and its forks, because it is part of the device state.
+_MEMORY_ID: Final = "wskram"
 
 # Linux: IFNAMSIZ is 16 with the final zero.
 _INTERFACE_NAME_MAX: Final = 15
@@ -96,8 +104,8 @@ class DiskSpec:
         path, format: the file.
         bus: virtio or sata.
         device: disk or cdrom (cdrom: always sata, always read-only).
-        backing: the qcow2 image under an overlay. When it is given, libvirt leaves its owner alone; else it
-            gives the image to QEMU's user at the first start, and never back. It must be readable for all.
+        backing: the qcow2 images under an overlay, nearest first. libvirt leaves the owners of those that are given
+            alone; others it gives to QEMU's user at the first start, and never back. They must be readable for all.
     """
 
     path: Path
@@ -105,16 +113,37 @@ class DiskSpec:
     bus: str = "virtio"
     read_only: bool = False
     device: str = "disk"
-    backing: Path | None = None
+    backing: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NicSpec:
-    """A network card on a libvirt network; `model` is virtio, e1000e, ..."""
+    """A network card; `model` is virtio, e1000e, ...
+
+    Attributes:
+        network: the libvirt network that it is on.
+        tap: an existing tap device instead of a network, or "".
+        link_up: whether its cable is plugged in.
+    """
 
     network: str
     mac: str
     model: str = "virtio"
+    tap: str = ""
+    link_up: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFile:
+    """The file that is a guest's memory.
+
+    Attributes:
+        path: it has the memory's size. QEMU 7.2 opens it for reading and writing either way.
+        shared: whether what the guest writes goes into the file: for the making of a template, and never else.
+    """
+
+    path: Path
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +161,8 @@ class DomainSpec:
             is root's, mode 0600).
         agent: whether there is a channel for the QEMU guest agent.
         screen: whether there is a VGA, for screenshots.
+        memory_file: the guest's memory as a file; None: anonymous memory.
+        incoming: whether it waits for the device state of a template (`Domain.thaw`) instead of booting.
     """
 
     name: str
@@ -151,6 +182,8 @@ class DomainSpec:
     console_log: Path
     agent: bool = True
     screen: bool = True
+    memory_file: MemoryFile | None = None
+    incoming: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +228,8 @@ def render_domain_xml(spec: DomainSpec) -> str:
         UsageError: a value that no hypervisor would take.
     """
     _check_name("domain", spec.name)
-    root = etree.Element("domain", {"type": "kvm" if spec.acceleration is Acceleration.KVM else "qemu"})
+    kind = "kvm" if spec.acceleration is Acceleration.KVM else "qemu"
+    root = etree.Element("domain", {"type": kind}, nsmap={"qemu": _QEMU_URI} if spec.memory_file else None)
     _text(root, "name", spec.name)
     _text(root, "uuid", spec.uuid)
     etree.SubElement(root, "metadata").append(_mark_element("domain", _as_strings(spec.metadata)))
@@ -210,6 +244,8 @@ def render_domain_xml(spec: DomainSpec) -> str:
     # A crashed guest stays as it is until the evidence has been taken.
     _text(root, "on_crash", "preserve")
     _devices(root, spec)
+    if spec.memory_file is not None:
+        _memory_file(root, spec, spec.memory_file)
     return etree.tostring(root, encoding="unicode", pretty_print=True)
 
 
@@ -239,6 +275,39 @@ def render_network_xml(spec: NetworkSpec) -> str:
         for host in spec.hosts:
             etree.SubElement(dhcp, "host", {"mac": host.mac, "ip": host.address})
     return etree.tostring(root, encoding="unicode", pretty_print=True)
+
+
+def parse_qemu_user(capabilities: str) -> int | None:
+    """The user that guests run as, from the host's capabilities; None when files keep their owners.
+
+    The label is `+uid:+gid` (https://libvirt.org/formatcaps.html).
+    """
+    for model in _parse(capabilities).iterfind("host/secmodel"):
+        if model.findtext("model") != "dac":
+            continue
+        for label in model.iterfind("baselabel"):
+            found = re.match(r"\+(\d+):", label.text or "")
+            if label.get("type") in {"qemu", "kvm"} and found:
+                return int(found[1])
+    return None
+
+
+def with_link(xml: str, mac: str, *, up: bool) -> str:
+    """The description of one network card out of a domain's XML, with its cable in or out.
+
+    Raises:
+        HypervisorError: the domain has no such card.
+    """
+    for interface in _parse(xml).iterfind("devices/interface"):
+        address = interface.find("mac")
+        if address is None or address.get("address") != mac:
+            continue
+        link = interface.find("link")
+        if link is None:
+            link = etree.SubElement(interface, "link")
+        link.set("state", "up" if up else "down")
+        return etree.tostring(interface, encoding="unicode")
+    raise HypervisorError(f"the domain has no network card {mac}")
 
 
 def network_digest(spec: NetworkSpec) -> str:
@@ -316,6 +385,23 @@ def _cpu(root: etree._Element, spec: DomainSpec) -> None:
     _text(cpu, "model", spec.cpu_model, fallback="forbid")
 
 
+def _memory_file(root: etree._Element, spec: DomainSpec, memory: MemoryFile) -> None:
+    """libvirt makes up the path of a memory file itself, so a given one is QEMU's own argument.
+
+    QEMU splits its arguments at commas; a comma in a value is doubled (qemu-options, "comma").
+    """
+    path = str(memory.path).replace(",", ",,")
+    share = "on" if memory.shared else "off"
+    words = ["-object", f"memory-backend-file,id={_MEMORY_ID},size={spec.memory_mib}M,mem-path={path},share={share}"]
+    words += ["-machine", f"memory-backend={_MEMORY_ID}"]
+    if spec.incoming:
+        words += ["-incoming", "defer"]
+    line = etree.SubElement(root, f"{{{_QEMU_URI}}}commandline")
+    for word in words:
+        argument = etree.SubElement(line, f"{{{_QEMU_URI}}}arg")
+        _attribute(argument, "value", word)
+
+
 def _devices(root: etree._Element, spec: DomainSpec) -> None:
     devices = etree.SubElement(root, "devices")
     letters = {"vd": iter("abcdefgh"), "sd": iter("abcdefgh")}
@@ -324,10 +410,15 @@ def _devices(root: etree._Element, spec: DomainSpec) -> None:
     # Nothing in a lab guest is on USB; without this line libvirt adds a controller that costs boot time.
     etree.SubElement(devices, "controller", {"type": "usb", "model": "none"})
     for nic in spec.nics:
-        interface = etree.SubElement(devices, "interface", {"type": "network"})
+        interface = etree.SubElement(devices, "interface", {"type": "ethernet" if nic.tap else "network"})
         etree.SubElement(interface, "mac", {"address": nic.mac})
-        etree.SubElement(interface, "source", {"network": nic.network})
+        if nic.tap:
+            etree.SubElement(interface, "target", {"dev": nic.tap, "managed": "no"})
+        else:
+            etree.SubElement(interface, "source", {"network": nic.network})
         etree.SubElement(interface, "model", {"type": nic.model})
+        if not nic.link_up:
+            etree.SubElement(interface, "link", {"state": "down"})
         # No guest boots from the network: its boot ROM only costs time.
         etree.SubElement(interface, "rom", {"enabled": "no"})
     for port in ("0", "1"):
@@ -359,12 +450,14 @@ def _disk(devices: etree._Element, spec: DiskSpec, letters: dict[str, Iterator[s
         driver |= {"cache": "unsafe", "error_policy": "stop", "discard": "unmap"}
     etree.SubElement(disk, "driver", driver)
     etree.SubElement(disk, "source", {"file": str(spec.path)})
-    if spec.backing is not None:
-        under = etree.SubElement(disk, "backingStore", {"type": "file"})
-        etree.SubElement(under, "format", {"type": "qcow2"})
-        source = etree.SubElement(under, "source", {"file": str(spec.backing)})
+    above = disk
+    for image in spec.backing:
+        above = etree.SubElement(above, "backingStore", {"type": "file"})
+        etree.SubElement(above, "format", {"type": "qcow2"})
+        source = etree.SubElement(above, "source", {"file": str(image)})
         etree.SubElement(source, "seclabel", {"model": "dac", "relabel": "no"})
-        etree.SubElement(under, "backingStore")
+    if spec.backing:
+        etree.SubElement(above, "backingStore")
     prefix = "vd" if bus == "virtio" else "sd"
     letter = next(letters[prefix])
     etree.SubElement(disk, "target", {"dev": f"{prefix}{letter}", "bus": bus})
@@ -378,6 +471,13 @@ def _text(parent: etree._Element, tag: str, text: str, **attributes: str) -> Non
         element.text = text
     except ValueError as error:
         raise UsageError(f"the value of <{tag}> cannot be written to XML", why=str(error)) from error
+
+
+def _attribute(element: etree._Element, name: str, value: str) -> None:
+    try:
+        element.set(name, value)
+    except ValueError as error:
+        raise UsageError(f"the value of {name} cannot be written to XML", why=str(error)) from error
 
 
 def _check_name(kind: str, name: str) -> None:

@@ -13,6 +13,7 @@ The branch answers one question: *whose fault, and may we retry?*
     │   ├─ HypervisorError       libvirt or QEMU: operation, domain, code
     │   │   └─ DomainGone        the domain is not there any more: somebody removed it meanwhile
     │   ├─ ImageError            an image is missing, damaged or cannot be made
+    │   ├─ TemplateError         a template is damaged or cannot be made; a guest can boot instead
     │   ├─ ToolchainError        the driver could not be built, signed or checked
     │   ├─ HostFull              no room for one more guest: disk, memory, quota
     │   └─ LeaseError            a claim on a guest
@@ -57,6 +58,7 @@ __all__ = [
     "LeaseExpired",
     "LeaseUnavailable",
     "ProfileError",
+    "TemplateError",
     "ToolchainError",
     "UsageError",
 ]
@@ -147,6 +149,10 @@ class DomainGone(HypervisorError):
 
 class ImageError(HostError):
     """An image is missing, damaged, stale, or could not be made."""
+
+
+class TemplateError(HostError):
+    """A template is damaged or cannot be made: there is no fork, but a guest can boot."""
 
 
 class ToolchainError(HostError):

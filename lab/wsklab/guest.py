@@ -1,8 +1,6 @@
 """A guest: domain, overlay, console and the path into it.
 
-One directory per guest holds all its files; the domain's metadata says whose it is. A guest is made
-in the order *directory and lock, define, files, start* (design section 7), so whatever dies half-way
-leaves something that `sweep` finds.
+One directory per guest holds all its files; the domain's metadata says whose it is. `factory` makes guests.
 """
 
 from __future__ import annotations
@@ -12,19 +10,18 @@ import fcntl
 import os
 import shutil
 import socket
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wsklab import network, qemu_img
+from wsklab import network
 from wsklab.channel.protocol import Channel
 from wsklab.console import ConsoleLog
 from wsklab.deadline import Deadline, NotYet, Timeouts, pause, wait_until
-from wsklab.domain_xml import Acceleration, DiskSpec, DomainMetadata, DomainSpec, NicSpec
 from wsklab.errors import (
     BootError,
     ChannelLost,
@@ -33,15 +30,21 @@ from wsklab.errors import (
     HostError,
     HypervisorError,
     LabError,
-    UsageError,
 )
-from wsklab.home import Home, open_lock
-from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
-from wsklab.image.store import Image
-from wsklab.lease import SlotClaim, SlotTable
-from wsklab.profile import GuestProfile
+from wsklab.home import open_lock
+from wsklab.hypervisor.protocol import Domain, DomainState
+from wsklab.lease import SlotTable
 
-__all__ = ["ChannelOpener", "Claim", "Guest", "GuestFactory", "GuestRecord"]
+__all__ = [
+    "ChannelOpener",
+    "Claim",
+    "Guest",
+    "GuestRecord",
+    "directory_lock",
+    "forget",
+    "read_record",
+    "write_record",
+]
 
 GUEST_USER = "Administrator"
 _SSH_PORT = 22
@@ -75,6 +78,9 @@ class GuestRecord(BaseModel):
     user: str = GUEST_USER
     host_key: str | None = None
     image: str
+    wire: str = ""
+    template: str = ""
+    driver: str = ""
     method: str = "boot"
     why: str = ""
     ready_s: float | None = None
@@ -111,7 +117,8 @@ class Guest:
         directory: all its files.
         domain: its domain.
         via: the network namespace from which its address is reached.
-        console: its serial output from the first byte.
+        console: its serial output from the first byte (a fork's: of its template).
+        asked_at: when it was asked for, or found (`time.monotonic`).
     """
 
     def __init__(
@@ -124,6 +131,8 @@ class Guest:
         key: Path,
         opener: ChannelOpener,
         timeouts: Timeouts,
+        wires: network.Wires | None = None,
+        asked_at: float | None = None,
     ) -> None:
         self.record = record
         self.directory = directory
@@ -131,8 +140,10 @@ class Guest:
         self.via = via
         self.key = key
         self.console = ConsoleLog(directory / "console.log")
+        self.asked_at = time.monotonic() if asked_at is None else asked_at
         self._opener = opener
         self._timeouts = timeouts
+        self._wires = wires
 
     @property
     def name(self) -> str:
@@ -143,6 +154,11 @@ class Guest:
     def address(self) -> tuple[str, int]:
         """Address and port of its SSH server, on its wire."""
         return self.record.address, _SSH_PORT
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was asked for, or found."""
+        return time.monotonic() - self.asked_at
 
     def open_channel(self, deadline: Deadline) -> Channel:
         """A new SSH connection.
@@ -160,15 +176,26 @@ class Guest:
         )
 
     def wait_ready(self, deadline: Deadline, *, ready_check: str) -> float:
-        """Climb the ladder running, console, port, login, ready-check; seconds since the deadline was made.
+        """Wait until it is ready; seconds since the guest was asked for.
+
+        Raises:
+            BootError: as `enter`.
+        """
+        self.enter(deadline, ready_check=ready_check).close()
+        return self.age_s
+
+    def enter(self, deadline: Deadline, *, ready_check: str) -> Channel:
+        """Climb the ladder running, console, port, login, ready-check; the channel that got there.
+
+        Args:
+            ready_check: a command that succeeds in a guest that is ready; "" where the caller has a better check.
 
         Raises:
             BootError: names the rung that failed and shows the console's tail.
         """
         while True:
             try:
-                self._climb(deadline, ready_check)
-                return deadline.elapsed_s
+                return self._climb(deadline, ready_check)
             except (DeadlineExceeded, GuestError, HostError) as error:
                 last = error
             dead = self._cannot_boot()
@@ -181,11 +208,17 @@ class Guest:
                 ) from last
             pause(0.1)
 
-    def _climb(self, deadline: Deadline, ready_check: str) -> None:
+    def _climb(self, deadline: Deadline, ready_check: str) -> Channel:
         """One attempt at the ladder; what it raises names the rung."""
         wait_until(self._port_open, deadline, what=f"port {_SSH_PORT} of {self.name}", tick_s=0.1)
-        with self.open_channel(deadline) as channel:
-            channel.run(ready_check, deadline)
+        channel = self.open_channel(deadline)
+        try:
+            if ready_check:
+                channel.run(ready_check, deadline)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
 
     def _port_open(self) -> bool | NotYet:
         if self._cannot_boot():
@@ -212,12 +245,14 @@ class Guest:
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the guest's lock: whoever changes the guest or its lease holds it."""
-        return _directory_lock(self.directory)
+        return directory_lock(self.directory)
 
     def destroy(self, slots: SlotTable) -> None:
         """Power off, undefine, delete the files, give the slot back. Nothing is left behind."""
         with self.locked():
-            _forget(self.domain)
+            forget(self.domain)
+            if self.record.wire and self._wires is not None:
+                self._wires.remove(self.record.wire)
             shutil.rmtree(self.directory, ignore_errors=True)
         slots.release(self.record.slot, self.directory)
 
@@ -238,7 +273,7 @@ def read_record(directory: Path) -> GuestRecord | None:
 
 
 @contextlib.contextmanager
-def _directory_lock(directory: Path) -> Iterator[None]:
+def directory_lock(directory: Path) -> Iterator[None]:
     """Hold the guest directory's lock; a directory that is gone needs none."""
     try:
         descriptor = open_lock(directory / "lock")
@@ -252,155 +287,8 @@ def _directory_lock(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestFactory:
-    """Makes guests on one hypervisor, and finds those that exist.
-
-    Attributes:
-        network_name: the lab's isolated network.
-        subnet: the first three numbers of its addresses, such as `192.168.213`.
-        acceleration: what the probe found.
-        admit: raises when the host has no room beside the guests of all homes; None lets everybody in.
-    """
-
-    home: Home
-    hypervisor: Hypervisor
-    slots: SlotTable
-    network_name: str
-    subnet: str
-    via: network.Via
-    acceleration: Acceleration
-    timeouts: Timeouts
-    opener: ChannelOpener
-    now: Callable[[], str]
-    admit: Callable[[SlotClaim, Sequence[SlotClaim]], None] | None = None
-
-    def domain_name(self, name: str) -> str:
-        """The domain's name: the lab's mark and the guest's name."""
-        return f"wsklab-{self.home.short_id}-{name}"
-
-    def create(self, profile: GuestProfile, image: Image, claim: Claim) -> Guest:
-        """Define and start a guest on a fresh overlay of `image`; it is booting when this returns.
-
-        Raises:
-            UsageError: the name is taken. HostFull: no slot or no room. HypervisorError, HostCommandError.
-        """
-        identity = str(uuid.uuid4())
-
-        with contextlib.ExitStack() as held:
-
-            def make_directory(slot: int) -> Path:
-                # locked inside the slot table's lock: no sweep ever sees a new directory without its lock
-                directory = self.home.guests / f"{slot}-{identity}"
-                directory.mkdir()
-                directory.chmod(0o2775)  # QEMU's user enters it in system mode
-                held.enter_context(_directory_lock(directory))
-                return directory
-
-            slot, directory = self.slots.claim(make_directory, SlotClaim.of(profile, claim.owner), self.admit)
-            domain: Domain | None = None
-            try:
-                guest = self._define(profile, image, claim, identity=identity, slot=slot, directory=directory)
-                domain = guest.domain
-                qemu_img.create_overlay(image.disk, directory / "overlay.qcow2", self.timeouts.after(30))
-                _prepare_console(directory / "console.log")
-                domain.start()
-                return guest
-            except BaseException:
-                if domain is not None:
-                    _forget(domain)
-                shutil.rmtree(directory, ignore_errors=True)
-                self.slots.release(slot, directory)
-                raise
-
-    def _define(
-        self, profile: GuestProfile, image: Image, claim: Claim, *, identity: str, slot: int, directory: Path
-    ) -> Guest:
-        record = GuestRecord(
-            name=claim.name or f"{profile.name}-{slot}",
-            profile=profile.name,
-            kind=profile.kind,
-            uuid=identity,
-            slot=slot,
-            mac=network.mac_of(slot),
-            address=network.address_of(self.subnet, slot),
-            host_key=image.manifest.host_key,
-            image=image.digest,
-            why="a fresh boot was asked for" if claim.fresh else "",
-            created=self.now(),
-        )
-        spec = self._spec(profile, image, claim, record, directory)
-        try:
-            domain = self.hypervisor.define(spec)
-        except HypervisorError as error:
-            if any(domain.name == spec.name for domain in self.hypervisor.domains(self.home.id)):
-                raise UsageError(
-                    f"the name {record.name} is taken",
-                    why="a guest of that name exists",
-                    fix=f"`wsklab down {record.name}`, or another --name",
-                ) from error
-            raise
-        write_record(directory, record)
-        (directory / "domain.xml").write_text(domain.xml())
-        return self._guest(record, directory, domain)
-
-    def _spec(
-        self, profile: GuestProfile, image: Image, claim: Claim, record: GuestRecord, directory: Path
-    ) -> DomainSpec:
-        return DomainSpec(
-            name=self.domain_name(record.name),
-            uuid=record.uuid,
-            metadata=DomainMetadata(
-                home=self.home.id,
-                owner=claim.owner,
-                purpose=claim.purpose,
-                run=claim.run,
-                profile=profile.name,
-                slot=record.slot,
-                expires=claim.expires,
-            ),
-            acceleration=self.acceleration,
-            cpu_model=profile.cpu_model,
-            vcpus=profile.vcpus,
-            memory_mib=profile.memory_mib,
-            disks=(DiskSpec(path=directory / "overlay.qcow2", bus=profile.disk_bus, backing=image.disk),),
-            nics=(NicSpec(network=self.network_name, mac=record.mac, model=profile.nic_model),),
-            kernel=image.kernel,
-            initrd=image.initrd,
-            cmdline=image.cmdline,
-            firmware=profile.firmware,
-            console_log=directory / "console.log",
-        )
-
-    def existing(self) -> list[Guest]:
-        """Every guest of this home, running or not, whose directory is still readable."""
-        guests = []
-        for domain in self.hypervisor.domains(self.home.id):
-            for directory in self.home.guests.glob(f"*-{domain.uuid}"):
-                record = read_record(directory)
-                if record is not None:
-                    guests.append(self._guest(record, directory, domain))
-        return sorted(guests, key=lambda guest: guest.name)
-
-    def _guest(self, record: GuestRecord, directory: Path, domain: Domain) -> Guest:
-        return Guest(
-            record=record,
-            directory=directory,
-            domain=domain,
-            via=self.via,
-            key=self.home.guest_key(),
-            opener=self.opener,
-            timeouts=self.timeouts,
-        )
-
-
-def _forget(domain: Domain) -> None:
+def forget(domain: Domain) -> None:
     """Power off and undefine; another sweeper may have won the undefine."""
     domain.destroy()
     with contextlib.suppress(HypervisorError):
         domain.undefine()
-
-
-def _prepare_console(path: Path) -> None:
-    """Make the log before the log daemon does, so that the lab's user can read what root writes."""
-    path.touch(mode=0o664)

@@ -4,6 +4,7 @@ Layout (design section 8)::
 
     home.json              {"id": ...}: the mark that domains, networks and slots carry
     images/ driver/ keys/  products, by digest
+    templates/             ready guests frozen with their memory, by digest
     guests/<slot>-<uuid>/  one directory per guest, with all its files; `lock` is held by whoever changes it
     runs/<run-id>/alive    held (flock) by a run's controller: no heartbeats
     users                  held shared by every lab process; who gets it exclusively is the last one
@@ -31,7 +32,7 @@ from wsklab.errors import HostError
 
 __all__ = ["FileLock", "Home", "open_lock", "write_text"]
 
-_DIRECTORIES = ("images", "guests", "runs", "keys", "driver", "private", "cache")
+_DIRECTORIES = ("images", "guests", "runs", "keys", "driver", "private", "cache", "templates")
 _RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
 
@@ -119,6 +120,11 @@ class Home:
     def guests(self) -> Path:
         """One directory per guest."""
         return self.root / "guests"
+
+    @property
+    def templates(self) -> Path:
+        """Templates by profile and key."""
+        return self.root / "templates"
 
     @property
     def runs(self) -> Path:

@@ -1,4 +1,4 @@
-"""The host's network as the lab uses it: namespaces, sockets in them, subnets, names. Owner of `ip`.
+"""The host's network as the lab uses it: namespaces, sockets in them, private wires, subnets, names. Owner of `ip`.
 
 A socket belongs for ever to the namespace in which it was made, so only its making needs `setns`,
 which acts on one thread: a short-lived one. Nothing else of the lab ever changes its namespace.
@@ -24,7 +24,10 @@ from wsklab.process import run
 
 __all__ = [
     "CANDIDATE_SUBNETS",
+    "WIRE_GUEST",
+    "WIRE_GUEST_MAC",
     "Via",
+    "Wires",
     "address_of",
     "bind_datagram",
     "connect",
@@ -46,6 +49,16 @@ CANDIDATE_SUBNETS: Final = tuple(f"192.168.{third}" for third in range(213, 253)
 
 # Locally administered prefix that QEMU and libvirt use (52:54:00), then the lab's 77, then the slot.
 _MAC_PREFIX: Final = "52:54:00:77"
+
+# The two ends of every private wire: the same in each, because a fork keeps what its template knew, the
+# neighbour's card address included. Each wire is alone in its namespace, so nothing can collide.
+WIRE_GUEST: Final = "192.168.77.2"
+WIRE_GUEST_MAC: Final = "52:54:00:77:fe:02"
+_WIRE_HOST: Final = "192.168.77.1"
+_WIRE_HOST_MAC: Final = "52:54:00:77:fe:01"
+_WIRE_LENGTH: Final = 24
+
+_WIRE_PREFIX: Final = "wskw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,81 @@ def inside(via: Via, action: Callable[[], T]) -> T:
     if box.error is not None:
         raise box.error
     return box.values[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """Private wires: each a tap device in a network namespace of its own, one per guest.
+
+    They are made inside the namespaces of the private daemon's holder and end with it. libvirt opens the tap where
+    it runs itself; after that the device is moved into the wire's namespace, which does not disturb who has it open.
+
+    Attributes:
+        holder: process id of the holder.
+    """
+
+    holder: int
+
+    @staticmethod
+    def name_of(slot: int) -> str:
+        """Name of a guest's wire: of the namespace and of the tap device."""
+        return f"{_WIRE_PREFIX}{slot}"
+
+    @staticmethod
+    def slot_of(name: str) -> int:
+        """The slot that a wire's name tells."""
+        return int(name.removeprefix(_WIRE_PREFIX))
+
+    def via(self, name: str) -> Via:
+        """From where the guest on this wire is reached."""
+        return Via(Path(f"/proc/{self.holder}/root/run/netns/{name}"))
+
+    def make(self, name: str) -> None:
+        """Make the namespace and the tap, which is still outside of it: where libvirt finds it.
+
+        Raises:
+            HostCommandError: `ip` says why.
+        """
+        self._batch(f"netns add {name}", f"tuntap add dev {name} mode tap")
+
+    def plug(self, name: str) -> None:
+        """Move the tap into its namespace and give the host's end its addresses; the guest has it open by now."""
+        self._ip("link", "set", "dev", name, "netns", name)
+        self._batch(
+            "link set dev lo up",
+            f"link set dev {name} address {_WIRE_HOST_MAC}",
+            f"address add {_WIRE_HOST}/{_WIRE_LENGTH} dev {name}",
+            f"link set dev {name} up",
+            netns=name,
+        )
+
+    def remove(self, name: str) -> None:
+        """Take both away; no error when they are gone."""
+        if name in self.names():
+            self._ip("netns", "delete", name, check=False)
+        if self._ip("link", "show", "dev", name, check=False):
+            self._ip("link", "delete", "dev", name, check=False)
+
+    def names(self) -> list[str]:
+        """The wires that exist, used or not."""
+        folder = Path(f"/proc/{self.holder}/root/run/netns")
+        try:
+            return sorted(path.name for path in folder.iterdir() if path.name.startswith(_WIRE_PREFIX))
+        except OSError:
+            return []
+
+    def _batch(self, *lines: str, netns: str = "") -> None:
+        self._ip(*(("-netns", netns) if netns else ()), "-batch", "-", text="".join(f"{line}\n" for line in lines))
+
+    def _ip(self, *words: str, text: str = "", check: bool = True) -> bool:
+        """Run `ip` where the holder is; whether it succeeded. It needs the holder's /proc for its namespaces."""
+        argv = ["nsenter", f"--target={self.holder}", "--mount", "--net", "--pid", "--", "ip", *words]
+        return run(argv, deadline=Deadline.after(_IP_TIMEOUT_S), input=text, check=check).exit_code == 0
+
+
+def guest_cmdline(address: str) -> str:
+    """What tells a wine guest its static address: a word of the kernel's command line."""
+    return f"wsklab.ip={address}/{_WIRE_LENGTH}"
 
 
 def connect(via: Via, address: tuple[str, int], deadline: Deadline) -> socket.socket:

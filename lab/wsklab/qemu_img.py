@@ -10,7 +10,7 @@ from wsklab.deadline import Deadline
 from wsklab.errors import HostCommandError, ImageError
 from wsklab.process import run
 
-__all__ = ["ImageInfo", "check", "create_empty", "create_overlay", "info"]
+__all__ = ["ImageInfo", "check", "create_empty", "create_overlay", "flatten", "info"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,18 @@ def create_overlay(backing: Path, target: Path, deadline: Deadline) -> None:
     # the format is recorded: guessing it from a guest's first bytes is a known security hole
     options = ["create", "-q", "-f", "qcow2", "-b", str(backing.absolute()), "-F", under.format, str(target)]
     _qemu_img("create an overlay on", backing, options, deadline)
+
+
+def flatten(source: Path, base: Path, target: Path, deadline: Deadline) -> None:
+    """Copy an overlay, whatever lies between it and `base`, into one new overlay directly on `base`.
+
+    Raises:
+        ImageError: `source` or `base` cannot be read, `target` exists or cannot be made.
+    """
+    if target.exists():
+        raise ImageError(f"{target} exists already")
+    options = ["convert", "-f", "qcow2", "-O", "qcow2", "-B", str(base.absolute()), "-F", "qcow2"]
+    _qemu_img("flatten", source, [*options, str(source), str(target)], deadline)
 
 
 def create_empty(target: Path, size_bytes: int, deadline: Deadline) -> None:

@@ -20,7 +20,8 @@ from pathlib import Path
 from wsklab.deadline import Deadline
 from wsklab.domain_xml import DomainMetadata
 from wsklab.errors import DeadlineExceeded, DomainGone, HypervisorError
-from wsklab.guest import Guest, GuestFactory
+from wsklab.factory import GuestFactory
+from wsklab.guest import Guest
 from wsklab.home import Home, open_lock
 from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
 from wsklab.lease import LeaseState, SlotTable, lease_state

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from wsklab.deadline import Deadline, NotYet, pause, wait_until
-from wsklab.domain_xml import Acceleration, DomainMetadata, DomainSpec, HostEntry, NetworkSpec
+from wsklab.domain_xml import Acceleration, DomainMetadata, DomainSpec, HostEntry, MemoryFile, NetworkSpec, NicSpec
 from wsklab.errors import DomainGone, HypervisorError
 from wsklab.hypervisor.protocol import Domain, DomainEventKind, DomainState, EventSubscription, Hypervisor
 
@@ -59,6 +62,24 @@ def network_spec(home: str) -> NetworkSpec:
         address="192.168.249.1",
         hosts=(HostEntry(mac="52:54:00:77:00:0a", address="192.168.249.10"),),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """A template: its memory, the state of its devices, and a digest of both."""
+
+    memory: Path
+    state: Path
+
+    @property
+    def digest(self) -> tuple[str, str, int]:
+        """Changes with every byte of either file, and with every write to the memory."""
+        found = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (self.memory, self.state)]
+        return found[0], found[1], self.memory.stat().st_mtime_ns
+
+    def spec(self, make_spec: MakeSpec, **changes: object) -> DomainSpec:
+        """A fork of it."""
+        return make_spec(memory_file=MemoryFile(path=self.memory), incoming=True, **changes)
 
 
 class HypervisorContract:
@@ -127,10 +148,7 @@ class HypervisorContract:
     def test_vcpu_time_is_progress(self, domain: Domain) -> None:
         """It grows while the guest runs, stands while it is paused."""
         domain.start()
-        first = domain.vcpu_time_ns()
-        wait_until(
-            lambda: True if domain.vcpu_time_ns() > first else NotYet(), Deadline.after(10), what="vCPU progress"
-        )
+        _progress(domain)
         domain.suspend()
         held = domain.vcpu_time_ns()
         pause(_PROGRESS_S)
@@ -148,6 +166,144 @@ class HypervisorContract:
         with pytest.raises(HypervisorError):
             domain.agent_command({"execute": "guest-ping"}, Deadline.after(2))
         assert not watch.expired
+
+    # -- templates and forks -------------------------------------------------------------------
+
+    @pytest.fixture
+    def frozen(self, hypervisor: Hypervisor, make_spec: MakeSpec) -> Frozen:
+        """A template of a small guest that had run a little."""
+        spec = make_spec()
+        memory, state = (spec.console_log.with_suffix(suffix) for suffix in (".memory", ".state"))
+        with memory.open("wb") as file:
+            os.truncate(file.fileno(), spec.memory_mib << 20)
+        domain = hypervisor.define(dataclasses.replace(spec, memory_file=MemoryFile(path=memory, shared=True)))
+        domain.start()
+        _progress(domain)
+        domain.suspend()
+        domain.freeze(state, Deadline.after(20))
+        domain.destroy()
+        domain.undefine()
+        return Frozen(memory, state)
+
+    def test_a_fork_continues_and_does_not_boot(
+        self, hypervisor: Hypervisor, make_spec: MakeSpec, frozen: Frozen
+    ) -> None:
+        """It is paused after the state is loaded, runs when resumed, and prints no kernel's first line again."""
+        spec = frozen.spec(make_spec)
+        fork = hypervisor.define(spec)
+        fork.start(paused=True)
+        fork.thaw(frozen.state, Deadline.after(20))
+        assert fork.state() is DomainState.PAUSED
+        fork.resume()
+        assert fork.state() is DomainState.RUNNING
+        _progress(fork)
+        assert "Linux version" not in spec.console_log.read_text(errors="replace")
+
+    def test_forks_never_write_their_template(
+        self, hypervisor: Hypervisor, make_spec: MakeSpec, frozen: Frozen
+    ) -> None:
+        """Two forks run at once; both files stay as they were."""
+        before = frozen.digest
+        forks = [hypervisor.define(frozen.spec(make_spec)) for _ in range(2)]
+        for fork in forks:
+            fork.start(paused=True)
+            fork.thaw(frozen.state, Deadline.after(20))
+            fork.resume()
+        for fork in forks:
+            _progress(fork)
+            fork.destroy()
+        assert frozen.digest == before
+
+    @pytest.mark.parametrize("damage", ["cut", "garbage", "missing"])
+    def test_a_damaged_state_is_an_error(
+        self, hypervisor: Hypervisor, make_spec: MakeSpec, frozen: Frozen, damage: str
+    ) -> None:
+        """One error in time; the domain can be taken away."""
+        if damage == "missing":
+            frozen.state.unlink()
+        else:
+            content = frozen.state.read_bytes()
+            frozen.state.write_bytes(content[: len(content) // 2] if damage == "cut" else os.urandom(len(content)))
+        fork = hypervisor.define(frozen.spec(make_spec))
+        fork.start(paused=True)
+        watch = Deadline.after(30)
+        with pytest.raises(HypervisorError):
+            fork.thaw(frozen.state, Deadline.after(20))
+        assert not watch.expired
+        fork.destroy()
+        fork.undefine()
+
+    def test_a_state_of_another_machine_is_an_error(
+        self, hypervisor: Hypervisor, make_spec: MakeSpec, frozen: Frozen
+    ) -> None:
+        """A device less, and the state does not fit."""
+        fork = hypervisor.define(frozen.spec(make_spec, screen=False))
+        fork.start(paused=True)
+        with pytest.raises(HypervisorError):
+            fork.thaw(frozen.state, Deadline.after(20))
+
+    def test_only_a_shared_memory_is_frozen(
+        self, hypervisor: Hypervisor, domain: Domain, make_spec: MakeSpec, frozen: Frozen
+    ) -> None:
+        """Neither ordinary memory nor a fork's: its changes are nowhere but in the process."""
+        fork = hypervisor.define(frozen.spec(make_spec))
+        fork.start(paused=True)
+        fork.thaw(frozen.state, Deadline.after(20))
+        domain.start(paused=True)
+        for one in (domain, fork):
+            target = frozen.state.with_suffix(".second")
+            with pytest.raises(HypervisorError):
+                one.freeze(target, Deadline.after(20))
+            assert not target.exists()
+
+    def test_what_does_not_wait_for_a_state_takes_none(
+        self, hypervisor: Hypervisor, make_spec: MakeSpec, frozen: Frozen
+    ) -> None:
+        """A guest that boots, even one on the template's memory, is left alone."""
+        booted = hypervisor.define(make_spec(memory_file=MemoryFile(path=frozen.memory)))
+        booted.start(paused=True)
+        with pytest.raises(HypervisorError):
+            booted.thaw(frozen.state, Deadline.after(20))
+        assert booted.state() is DomainState.PAUSED
+
+    def test_a_redefined_fork_boots_next_time(
+        self, hypervisor: Hypervisor, make_spec: MakeSpec, frozen: Frozen
+    ) -> None:
+        """What runs stays as it is; the next start is an ordinary one; the mark is never gone."""
+        spec = frozen.spec(make_spec)
+        fork = hypervisor.define(spec)
+        fork.start(paused=True)
+        fork.thaw(frozen.state, Deadline.after(20))
+        hypervisor.redefine(dataclasses.replace(spec, memory_file=None, incoming=False))
+        assert "defer" in fork.xml()
+        assert fork.metadata() == spec.metadata
+        fork.resume()
+        fork.destroy()
+        assert "defer" not in fork.xml()
+        assert fork.metadata() == spec.metadata
+        fork.start()
+        _progress(fork)
+
+    def test_only_what_exists_is_redefined(self, hypervisor: Hypervisor, make_spec: MakeSpec, home: str) -> None:
+        """Redefining is not a way to claim."""
+        with pytest.raises(HypervisorError):
+            hypervisor.redefine(make_spec())
+        assert hypervisor.domains(home) == []
+
+    def test_a_cable_is_plugged_in_and_out(self, hypervisor: Hypervisor, make_spec: MakeSpec, home: str) -> None:
+        """A card may start without its cable; each change shows at once; an unknown card is an error."""
+        network = network_spec(home)
+        hypervisor.ensure_network(network)
+        mac = network.hosts[0].mac
+        domain = hypervisor.define(make_spec(nics=(NicSpec(network=network.name, mac=mac, link_up=False),)))
+        domain.start(paused=True)
+        seen = [_cable(domain)]
+        for up in (True, False):
+            domain.set_link(mac, up=up)
+            seen.append(_cable(domain))
+        assert seen == ["down", "up", "down"]
+        with pytest.raises(HypervisorError):
+            domain.set_link("52:54:00:77:00:0b", up=True)
 
     # -- claims --------------------------------------------------------------------------------
 
@@ -290,6 +446,18 @@ class HypervisorContract:
         versions = hypervisor.versions()
         assert set(versions) == {"libvirt", "qemu"}
         assert all(len(version.split(".")) == 3 for version in versions.values())
+
+
+def _progress(domain: Domain) -> None:
+    """Wait until the guest has used some CPU time."""
+    first = domain.vcpu_time_ns()
+    wait_until(lambda: True if domain.vcpu_time_ns() > first else NotYet(), Deadline.after(20), what="vCPU progress")
+
+
+def _cable(domain: Domain) -> str:
+    """What the domain's XML says about the cable of its card; `up` where it says nothing."""
+    link = etree.fromstring(domain.xml()).find("devices/interface/link")
+    return "up" if link is None else str(link.get("state"))
 
 
 def _race(count: int, action: Callable[[], object]) -> int:

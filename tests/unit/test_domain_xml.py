@@ -120,7 +120,7 @@ def test_disks_are_named_per_bus() -> None:
 
 def test_a_shared_image_is_never_given_to_qemu() -> None:
     """The image under an overlay is named, ends the chain, and keeps its owner."""
-    xml = render_domain_xml(_spec(disks=(DiskSpec(path=Path("/o"), backing=Path("/i/disk.qcow2")),)))
+    xml = render_domain_xml(_spec(disks=(DiskSpec(path=Path("/o"), backing=(Path("/i/disk.qcow2"),)),)))
     assert _find(xml, "devices/disk/backingStore/source").get("file") == "/i/disk.qcow2"
     assert _find(xml, "devices/disk/backingStore/source/seclabel").get("relabel") == "no"
     assert len(_find(xml, "devices/disk/backingStore/backingStore")) == 0

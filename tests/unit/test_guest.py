@@ -17,7 +17,8 @@ from wsklab.channel.fake import Ended, FakeChannel
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.domain_xml import Acceleration, NetworkSpec
 from wsklab.errors import BootError, DomainGone, HostCommandError, HostFull, HypervisorError, UsageError
-from wsklab.guest import Claim, Guest, GuestFactory
+from wsklab.factory import GuestFactory
+from wsklab.guest import Claim, Guest
 from wsklab.home import FileLock, Home
 from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
 from wsklab.image.store import Image

@@ -29,6 +29,7 @@ ASKED_WHY = {
     "channel/ssh.py": "the one wrapper around paramiko, with every bound on what a guest says",
     "domain_xml.py": "rendering and reading of the same document belong together",
     "guest.py": "one guest from its making to its end, and the lock that both happen under",
+    "hypervisor/fake.py": "a stand-in for a whole hypervisor, which passes the contract of the real one",
     "hypervisor/libvirt.py": "the one owner of libvirt: connection, domains, networks, translated errors",
     "process.py": "run and spawn share streams, groups and deadlines",
     "pytest_plugin/fake_driver.py": "a stand-in for the whole driver, so that the plugin is tested without a guest",

@@ -6,10 +6,12 @@ agent answers; `power_off`, `panic`, `die`, `hang`, `io_error` and `lose_connect
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -43,11 +45,13 @@ class FakeScript:
     Attributes:
         console: bytes that appear on the console when it starts.
         start_error: why it does not start at all, or "".
+        thaw_error: why it does not take a template's device state, or "".
         agent: answers an agent command; None: no agent runs in the guest.
     """
 
     console: bytes = b""
     start_error: str = ""
+    thaw_error: str = ""
     agent: AgentAnswers | None = None
 
 
@@ -57,6 +61,8 @@ class _Record:
 
     spec: DomainSpec
     metadata: DomainMetadata
+    live: DomainSpec | None = None
+    links: dict[str, bool] = field(default_factory=dict)
     state: DomainState = DomainState.OFF
     vcpu_time_ns: int = 0
     running_since: float = 0.0
@@ -106,6 +112,11 @@ class FakeHypervisor:
             self._records[spec.uuid] = _Record(spec=spec, metadata=mark, script=script)
         return FakeDomain(self, spec.name, spec.uuid)
 
+    def redefine(self, spec: DomainSpec) -> None:
+        """Replace the definition; what runs stays as it is."""
+        render_domain_xml(spec)
+        self._record("redefine", spec.uuid).spec = spec
+
     def domains(self, home_id: str) -> Sequence[Domain]:
         """Every domain with this home's mark."""
         with self._open("list domains", ""):
@@ -141,6 +152,10 @@ class FakeHypervisor:
     def subscribe(self) -> EventSubscription:
         """Events from now on."""
         return self._bus.subscribe()
+
+    def qemu_user(self) -> int | None:
+        """Nobody's files are ever opened by another user here."""
+        return None
 
     def versions(self) -> Mapping[str, str]:
         """Versions of nothing."""
@@ -257,6 +272,8 @@ class FakeDomain:
             with record.spec.console_log.open("ab") as console:
                 console.write(record.script.console)
         record.hangs = False
+        record.live = record.spec
+        record.links = {nic.mac: nic.link_up for nic in record.spec.nics}
         state = DomainState.PAUSED if paused else DomainState.RUNNING
         self._hypervisor._change(self._uuid, state, DomainEventKind.STARTED, "booted")
 
@@ -299,8 +316,13 @@ class FakeDomain:
         self._get("mark").metadata = parse_mark(render_mark(metadata))
 
     def xml(self) -> str:
-        """The XML that it was made from."""
-        return render_domain_xml(self._get("read the XML of").spec)
+        """The XML that it was started from, or will be."""
+        record = self._get("read the XML of")
+        running = record.state is not DomainState.OFF
+        if not running or record.live is None:
+            return render_domain_xml(record.spec)
+        nics = tuple(replace(nic, link_up=record.links[nic.mac]) for nic in record.live.nics)
+        return render_domain_xml(replace(record.live, nics=nics))
 
     def vcpu_time_ns(self) -> int:
         """Grows while it runs and does not hang."""
@@ -324,6 +346,45 @@ class FakeDomain:
         """Counted."""
         self._expect("interrupt", DomainState.RUNNING).nmis += 1
 
+    def freeze(self, state: Path, deadline: Deadline) -> None:
+        """Write what a template's devices would be: the machine that they are of."""
+        spec = self._expect("freeze", DomainState.PAUSED).live
+        if spec is None or spec.memory_file is None or not spec.memory_file.shared:
+            raise _error("freeze", self._name, "VIR_ERR_OPERATION_INVALID", "its memory is not a shared file")
+        if deadline.expired:
+            raise _error("freeze", self._name, "VIR_ERR_OPERATION_TIMEOUT", "the deadline has passed")
+        try:
+            with state.open("x") as file:
+                json.dump(_machine(spec), file)
+        except OSError as error:
+            raise HypervisorError(f"cannot open the device state {state}", why=str(error)) from error
+
+    def thaw(self, state: Path, deadline: Deadline) -> None:
+        """Take a state of the same machine; another one ends the domain, as it ends QEMU."""
+        record = self._expect("thaw", DomainState.PAUSED)
+        spec = record.live
+        if spec is None or not spec.incoming:
+            raise _error("thaw", self._name, "VIR_ERR_OPERATION_INVALID", "it does not wait for a state")
+        if deadline.expired:
+            raise _error("thaw", self._name, "VIR_ERR_OPERATION_TIMEOUT", "the deadline has passed")
+        try:
+            fits = json.loads(state.read_text()) == _machine(spec)
+        except OSError as error:
+            raise HypervisorError(f"cannot open the device state {state}", why=str(error)) from error
+        except ValueError:
+            fits = False
+        if not fits or record.script.thaw_error:
+            self._hypervisor.die(self._uuid)
+            why = record.script.thaw_error or "the state is damaged or of another machine"
+            raise _error("thaw", self._name, "VIR_ERR_OPERATION_FAILED", why)
+
+    def set_link(self, mac: str, *, up: bool) -> None:
+        """Plug the cable in or out."""
+        links = self._get("set the link of").links
+        if mac not in links:
+            raise HypervisorError(f"the domain has no network card {mac}")
+        links[mac] = up
+
     def _get(self, operation: str) -> _Record:
         return self._hypervisor._record(operation, self._uuid)
 
@@ -332,6 +393,11 @@ class FakeDomain:
         if record.state is not state:
             raise _error(operation, self._name, "VIR_ERR_OPERATION_INVALID", f"it is {record.state}")
         return record
+
+
+def _machine(spec: DomainSpec) -> dict[str, object]:
+    """What a device state depends on."""
+    return {"memory_mib": spec.memory_mib, "cpu": spec.cpu_model, "nics": len(spec.nics), "screen": spec.screen}
 
 
 def _time_of(record: _Record) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, TypeVar
 
@@ -22,11 +23,14 @@ from wsklab.domain_xml import (
     network_digest,
     parse_mark,
     parse_network_mark,
+    parse_qemu_user,
     render_domain_xml,
     render_mark,
     render_network_xml,
+    with_link,
 )
 from wsklab.errors import HypervisorError
+from wsklab.hypervisor import fork
 from wsklab.hypervisor.link import CallTimeoutError, Link
 from wsklab.hypervisor.protocol import Domain, DomainState, EventSubscription
 
@@ -101,6 +105,18 @@ class LibvirtHypervisor:
         self._link.call("define", lambda conn: conn.defineXMLFlags(xml, flags), domain=spec.name)
         return LibvirtDomain(self._link, spec.name, spec.uuid)
 
+    def redefine(self, spec: DomainSpec) -> None:
+        """Replace the definition under the same UUID; what runs goes on as it is."""
+        xml = render_domain_xml(spec)
+        if self.lookup(spec.uuid) is None:
+            raise HypervisorError(
+                f"cannot redefine {spec.name}",
+                why="it does not exist",
+                evidence={"operation": "redefine", "domain": spec.name, "code": "VIR_ERR_NO_DOMAIN"},
+            )
+        flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE
+        self._link.call("redefine", lambda conn: conn.defineXMLFlags(xml, flags), domain=spec.name)
+
     def domains(self, home_id: str) -> Sequence[Domain]:
         """Every domain that carries this home's mark."""
 
@@ -165,6 +181,11 @@ class LibvirtHypervisor:
     def subscribe(self) -> EventSubscription:
         """Events of every domain from now on; look at `DomainEvent.domain`."""
         return self._link.bus.subscribe()
+
+    def qemu_user(self) -> int | None:
+        """The user of QEMU, out of the host's capabilities; None without libvirt's owner changing (DAC)."""
+        xml = self._link.call("ask for capabilities", lambda conn: str(conn.getCapabilities()), timeout_s=60.0)
+        return parse_qemu_user(xml)
 
     def versions(self) -> Mapping[str, str]:
         """Versions of libvirt (the daemon's) and QEMU."""
@@ -356,6 +377,23 @@ class LibvirtDomain:
     def inject_nmi(self) -> None:
         """A non-maskable interrupt: a Windows guest that is set up for it writes a dump."""
         self._call("interrupt", lambda domain: domain.injectNMI(0))
+
+    def freeze(self, state: Path, deadline: Deadline) -> None:
+        """Write the device state."""
+        self._call("freeze", lambda domain: fork.freeze(domain, state, deadline), timeout_s=deadline.remaining_s + 5)
+
+    def thaw(self, state: Path, deadline: Deadline) -> None:
+        """Load a device state."""
+        self._call("thaw", lambda domain: fork.thaw(domain, state, deadline), timeout_s=deadline.remaining_s + 5)
+
+    def set_link(self, mac: str, *, up: bool) -> None:
+        """Plug the cable in or out; libvirt wants the whole description of the card back."""
+
+        def change(domain: Any) -> None:
+            xml = with_link(domain.XMLDesc(0), mac, up=up)
+            domain.updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+        self._call("set the link of", change)
 
     def _call(
         self,

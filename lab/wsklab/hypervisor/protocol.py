@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -102,6 +103,20 @@ class Domain(Protocol):
         """The first screen as PPM or PNG."""
 
     def inject_nmi(self) -> None: ...
+    def freeze(self, state: Path, deadline: Deadline) -> None:
+        """Write the device state of a paused domain with a shared memory file to `state`, a new file.
+
+        Memory file and state together are a template. The domain itself is of no use any more: `destroy` it.
+        """
+
+    def thaw(self, state: Path, deadline: Deadline) -> None:
+        """Continue from a template: load `state` into a domain that was defined `incoming` and started paused.
+
+        It is paused afterwards, at the instruction where the template stopped.
+        """
+
+    def set_link(self, mac: str, *, up: bool) -> None:
+        """Plug the cable of the network card with this address in or out, while it runs."""
 
 
 class Hypervisor(Protocol):
@@ -113,6 +128,9 @@ class Hypervisor(Protocol):
     ) -> None: ...
     def define(self, spec: DomainSpec) -> Domain:
         """Define a persistent domain; defining claims: a taken name raises `HypervisorError`."""
+
+    def redefine(self, spec: DomainSpec) -> None:
+        """Replace the definition of an existing domain, for its next start; what runs is not touched."""
 
     def domains(self, home_id: str) -> Sequence[Domain]:
         """All domains, running or not, that carry the mark of this lab home."""
@@ -128,6 +146,9 @@ class Hypervisor(Protocol):
         """Names of the networks that carry the mark of this lab home."""
 
     def subscribe(self) -> EventSubscription: ...
+    def qemu_user(self) -> int | None:
+        """The user that guests run as, or None when the hypervisor changes no owners."""
+
     def versions(self) -> Mapping[str, str]:
         """{"libvirt": "9.0.0", "qemu": "7.2.22"}."""
 

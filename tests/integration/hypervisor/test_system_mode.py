@@ -92,7 +92,7 @@ def test_a_guest_s_files_stay_the_user_s(
     net = network_spec(home)
     hypervisor.ensure_network(net)
     spec = make_spec(
-        disks=(DiskSpec(path=overlay, backing=base),), nics=(NicSpec(network=net.name, mac=net.hosts[0].mac),)
+        disks=(DiskSpec(path=overlay, backing=(base,)),), nics=(NicSpec(network=net.name, mac=net.hosts[0].mac),)
     )
     domain = hypervisor.define(spec)
     try:

@@ -1,0 +1,120 @@
+"""The QEMU guest agent: a few commands with typed answers. Whatever it answers is the guest's and is checked."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from wsklab.deadline import Deadline, NotYet, wait_until
+from wsklab.errors import ChannelProtocolError, GuestCommandError, HypervisorError
+
+__all__ = ["AgentResult", "GuestAgent"]
+
+#: Sends one command and returns {"return": ...}: `Domain.agent_command`.
+Send = Callable[[Mapping[str, object], Deadline], Mapping[str, object]]
+
+# Of a program's output so much is kept.
+_OUTPUT_MAX: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResult:
+    """What a program in the guest did."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+class GuestAgent:
+    """The agent of one guest."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait until it answers.
+
+        Raises:
+            DeadlineExceeded: it never did; says what the hypervisor said last.
+        """
+
+        def answers() -> bool | NotYet:
+            try:
+                self._send({"execute": "guest-ping"}, deadline.sooner(2.0))
+            except HypervisorError as error:
+                return NotYet(error.why or error.message)
+            return True
+
+        wait_until(answers, deadline, what="the guest agent", tick_s=0.01)
+
+    def offset_s(self, deadline: Deadline) -> float:
+        """How far the guest's clock is behind the host's, in seconds; the question's own time is halved out."""
+        before = time.time()
+        answer = self._ask("guest-get-time", {}, deadline)
+        after = time.time()
+        if not isinstance(answer, int):
+            raise ChannelProtocolError("the guest agent told no time", why=repr(answer)[:200])
+        return (before + after) / 2 - answer / 1e9
+
+    def run(
+        self, path: str, arguments: Sequence[str], deadline: Deadline, *, standard_input: bytes = b""
+    ) -> AgentResult:
+        """Run a program in the guest to its end.
+
+        Raises:
+            GuestCommandError: it ended with another code than 0. DeadlineExceeded: it did not end.
+            ChannelProtocolError: the agent answered nonsense. HypervisorError: the agent is gone.
+        """
+        started = self._ask(
+            "guest-exec",
+            {
+                "path": path,
+                "arg": list(arguments),
+                "input-data": base64.b64encode(standard_input).decode(),
+                "capture-output": True,
+            },
+            deadline,
+        )
+        number = started.get("pid") if isinstance(started, dict) else None
+        if not isinstance(number, int):
+            raise ChannelProtocolError("the guest agent started no program", why=repr(started)[:200])
+
+        def ended() -> Mapping[str, Any] | NotYet:
+            status = self._ask("guest-exec-status", {"pid": number}, deadline)
+            if not isinstance(status, dict):
+                raise ChannelProtocolError("the guest agent told no status", why=repr(status)[:200])
+            return status if status.get("exited") is True else NotYet(f"{path} runs")
+
+        status = wait_until(ended, deadline, what=f"{path} in the guest", tick_s=0.01, growth=1.1)
+        code = status.get("exitcode")
+        result = AgentResult(
+            exit_code=code if isinstance(code, int) else -1,
+            stdout=_text(status.get("out-data")),
+            stderr=_text(status.get("err-data")),
+        )
+        if result.exit_code != 0:
+            raise GuestCommandError(
+                f"{path} failed in the guest with code {result.exit_code}",
+                command=" ".join((path, *arguments))[:400],
+                exit_code=result.exit_code,
+                stdout=result.stdout,
+                stderr=result.stderr,
+            )
+        return result
+
+    def _ask(self, command: str, arguments: Mapping[str, object], deadline: Deadline) -> Any:
+        return self._send({"execute": command, "arguments": dict(arguments)}, deadline)["return"]
+
+
+def _text(data: object) -> str:
+    if not isinstance(data, str):
+        return ""
+    try:
+        return base64.b64decode(data[: _OUTPUT_MAX // 3 * 4], validate=True)[:_OUTPUT_MAX].decode("utf-8", "replace")
+    except (binascii.Error, ValueError):
+        return ""

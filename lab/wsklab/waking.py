@@ -1,0 +1,87 @@
+"""What a fork needs before anybody may use it: the time, randomness of its own and, on a shared wire, an identity.
+
+A fork continues at the instruction where its template stopped. Its clock is as old as the template, and its
+kernel's random numbers would be those of every other fork. Both are mended by one program over the guest agent;
+the clock is then read back. What stays equal in all forks of a template (SSH host key, boot id, host name, process
+ids) is written down in docs/guests.md.
+
+Guests of kind wine have no program of the lab for this. Perl is there in every Debian, and can do system calls.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from wsklab.channel.agent import GuestAgent
+from wsklab.deadline import Deadline
+from wsklab.errors import BootError, GuestCommandError
+
+__all__ = ["MAX_SKEW_S", "identify", "wake"]
+
+#: A guest's clock is right when it is nearer than this to the host's.
+MAX_SKEW_S: Final = 0.5
+
+_PERL: Final = "/usr/bin/perl"
+_SEED_BYTES: Final = 64
+
+# Numbers of x86-64 Linux: clock_gettime 228, clock_settime 227; RNDRESEEDCRNG is _IO('R', 7). The clock is moved by a
+# difference, not set to a time: so it does not matter how long this program took to start.
+_WAKE: Final = """
+use strict; use integer;
+my $time = pack("qq", 0, 0);
+syscall(228, 0, $time) == 0 or die "clock_gettime: $!";
+my ($s, $ns) = unpack("qq", $time);
+my $now = $s * 1000000000 + $ns + $ARGV[0];
+syscall(227, 0, pack("qq", $now / 1000000000, $now % 1000000000)) == 0 or die "clock_settime: $!";
+read(STDIN, my $seed, 4096) > 0 or die "no seed";
+open(my $pool, "+>", "/dev/urandom") or die "/dev/urandom: $!";
+syswrite($pool, $seed) == length $seed or die "/dev/urandom: $!";
+ioctl($pool, 0x5207, 0) or die "reseed: $!";
+"""
+
+# The cable is out while this runs, so nobody ever sees two guests with one address.
+_IDENTIFY: Final = """
+. /usr/local/lib/wsklab/settings
+ip link set dev eth0 down && ip link set dev eth0 address "$1" && ip address flush dev eth0 &&
+ip address add "$2" dev eth0 && ip link set dev eth0 up
+"""
+
+
+def wake(agent: GuestAgent, deadline: Deadline) -> float:
+    """Wait for the agent, set the clock, reseed the kernel's random numbers; the clock's error that is left, in s.
+
+    Raises:
+        DeadlineExceeded: the guest does not answer.
+        BootError: its clock cannot be set right. GuestCommandError: it refused.
+    """
+    agent.wait(deadline)
+    behind = agent.offset_s(deadline)
+    for _ in range(2):
+        # the seed comes from the host's kernel, so no two forks ever have the same one
+        seed = os.urandom(_SEED_BYTES)
+        agent.run(_PERL, ["-e", _WAKE, "--", str(round(behind * 1e9))], deadline, standard_input=seed)
+        behind = agent.offset_s(deadline)
+        if abs(behind) < MAX_SKEW_S:
+            return behind
+    raise BootError(
+        f"the guest's clock is wrong by {behind:.1f} s and cannot be set",
+        why=f"the limit is {MAX_SKEW_S} s",
+        evidence={"behind_s": behind},
+    )
+
+
+def identify(agent: GuestAgent, *, mac: str, address: str, deadline: Deadline) -> None:
+    """Give the guest's only network card another address of each kind; its cable must be out.
+
+    Args:
+        mac: the card's.
+        address: IPv4 with its length, `192.168.213.12/24`.
+
+    Raises:
+        BootError: the guest refused.
+    """
+    try:
+        agent.run("/bin/sh", ["-c", _IDENTIFY, "identify", mac, address], deadline)
+    except GuestCommandError as error:
+        raise BootError("the guest did not take its new addresses", why=error.stderr.strip() or error.why) from error
