@@ -107,7 +107,7 @@ typedef struct WSKLAB_SUBMIT {
     uint32_t reuse_op;   /* WSKLAB_IRP_REUSED: whose IRP; 0 otherwise */
     uint32_t switches;   /* WSKLAB_SWITCH_* */
     uint32_t delay_ms;
-    uint32_t timeout_ms; /* CAPTURE: WaitTimeout; 0 = WSK_NO_WAIT. Never infinite. */
+    uint32_t timeout_ms; /* CAPTURE: WaitTimeout; 0 = WSK_NO_WAIT, or infinite (WSKLAB_SWITCH_INFINITE) */
     uint32_t dispatch_mask;
     uint8_t irp_source;
     uint8_t stack_count; /* 0 means 1 */
@@ -251,7 +251,8 @@ typedef struct WSKLAB_RECORD {
     uint32_t control_flags;  /* ControlFlags; the prefill where nobody wrote it */
     uint32_t object;         /* made, taken or looked at */
     uint32_t inspect;        /* SIO_WSK_QUERY_INSPECT_ID: the number of the id, 0 for one that no callback has shown */
-    uint32_t count;          /* entries: of an address list (WSKLAB_ADDRESS_INFO), of a kept indication */
+    uint32_t count;          /* entries: of an address list (WSKLAB_ADDRESS_INFO), of a kept indication; PROVIDER_INFO, SOCKET_INFO:
+                                pointers of the table that lie inside a loaded image, all ones where nobody can tell */
     uint32_t node_length;    /* GET_NAME_INFO: Length afterwards, in bytes; the node name is the first part of the extra bytes */
     uint32_t service_length; /* ... of the service name, which follows */
     uint32_t reserved2;

@@ -146,7 +146,9 @@ enum { WSKLAB_FILL_NONE = 0, WSKLAB_FILL_DATA = 1, WSKLAB_FILL_PATTERN = 2 };
 #define WSKLAB_SWITCH_UNTERMINATED 0x100u /* GET_ADDRESS_INFO: no zero behind the strings (WSK-NAME-005) */
 #define WSKLAB_SWITCH_NMR_RETRY 0x200u   /* NMR_REGISTER: after STATUS_NOINTERFACE once more with version 1.0 */
 #define WSKLAB_SWITCH_HAZARD 0x400u      /* do what may crash the guest: a NULL MDL with a length, an event without a callback */
-#define WSKLAB_SWITCH_ALL 0x7FFu
+#define WSKLAB_SWITCH_INFINITE 0x800u    /* CAPTURE: WSK_INFINITE_WAIT, timeout_ms 0. A capture that may not wait goes before it (but for
+                                            AFTER_DEREGISTER), so that it cannot keep the client's end waiting for ever */
+#define WSKLAB_SWITCH_ALL 0xFFFu
 
 enum {
     WSKLAB_STATE_NEW = 0,         /* held, delayed or queued; WSK has not been called */

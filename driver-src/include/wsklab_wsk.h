@@ -17,6 +17,7 @@
 #define WSK_MAJOR_VERSION(version) ((UCHAR)((version) >> 8))
 #define WSK_MINOR_VERSION(version) ((UCHAR)(version))
 
+#define WSK_INFINITE_WAIT 0xFFFFFFFFu
 #define WSK_NO_WAIT 0u
 /* WSK_INFINITE_WAIT (0xFFFFFFFF) is left out on purpose: this driver never waits without limit for a provider. */
 

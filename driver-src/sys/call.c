@@ -146,14 +146,31 @@ static ULONG NpiFlags(const WSK_PROVIDER_NPI *Npi) {
     return (Npi->Client != NULL ? WSKLAB_RECORD_CLIENT_SET : 0) | (Npi->Dispatch != NULL ? WSKLAB_RECORD_DISPATCH_SET : 0);
 }
 
-static NTSTATUS Capture(OPERATION *Operation) {
-    CLIENT *client = Operation->Client;
-    WSK_PROVIDER_NPI npi = {0};
-    BOOLEAN same = FALSE;
-    NTSTATUS status = WskCaptureProviderNPI(&client->Registration.Block, Operation->Submit.timeout_ms, &npi);
+/* A provider that is up stays up: after a capture that did not wait, one without a limit will not wait either. */
+static NTSTATUS CaptureForEver(WSK_REGISTRATION *Registration, WSK_PROVIDER_NPI *Npi) {
+    WSK_PROVIDER_NPI first;
+    NTSTATUS status = WskCaptureProviderNPI(Registration, WSK_NO_WAIT, &first);
 
     if (NT_SUCCESS(status)) {
-        if (!(Operation->Submit.switches & WSKLAB_SWITCH_AFTER_DEREGISTER)) {
+        status = WskCaptureProviderNPI(Registration, WSK_INFINITE_WAIT, Npi);
+        WskReleaseProviderNPI(Registration);
+    }
+    return status;
+}
+
+static NTSTATUS Capture(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+    WSK_REGISTRATION *block = &client->Registration.Block;
+    BOOLEAN late = (Operation->Submit.switches & WSKLAB_SWITCH_AFTER_DEREGISTER) != 0;
+    BOOLEAN infinite = (Operation->Submit.switches & WSKLAB_SWITCH_INFINITE) != 0;
+    WSK_PROVIDER_NPI npi = {0};
+    BOOLEAN same = FALSE;
+    /* With a deregistered block nothing may be waited for: one that waits all the same is the finding. */
+    NTSTATUS status = infinite && !late ? CaptureForEver(block, &npi)
+                                        : WskCaptureProviderNPI(block, infinite ? WSK_INFINITE_WAIT : Operation->Submit.timeout_ms, &npi);
+
+    if (NT_SUCCESS(status)) {
+        if (!late) {
             RegistrationCaptured(client, &npi, &same);
             if (npi.Dispatch != NULL) {
                 Operation->Record.version = npi.Dispatch->Version;
@@ -185,6 +202,23 @@ static ULONG64 NonNull(const VOID *FirstMember, ULONG Count) {
     return mask;
 }
 
+/* How many of the pointers lie inside a loaded image. */
+static ULONG InsideImages(const VOID *FirstMember, ULONG Count) {
+    const PVOID *members = FirstMember;
+    ULONG inside = 0;
+
+    if (PlatformFacts()->PcToFileHeader == NULL) {
+        return MAXULONG;
+    }
+    for (ULONG i = 0; i < Count; i++) {
+        PVOID base = NULL;
+        if (members[i] != NULL && PlatformFacts()->PcToFileHeader(members[i], &base) != NULL) {
+            inside++;
+        }
+    }
+    return inside;
+}
+
 static NTSTATUS ProviderInfo(OPERATION *Operation) {
     const WSK_PROVIDER_DISPATCH *dispatch = Operation->Npi.Dispatch;
 
@@ -195,6 +229,7 @@ static NTSTATUS ProviderInfo(OPERATION *Operation) {
     Operation->Record.version = dispatch->Version;
     Operation->Record.member_count = PROVIDER_MEMBERS;
     Operation->Record.members = NonNull(&dispatch->WskSocket, PROVIDER_MEMBERS);
+    Operation->Record.count = InsideImages(&dispatch->WskSocket, PROVIDER_MEMBERS);
     return STATUS_SUCCESS;
 }
 
@@ -223,6 +258,7 @@ static NTSTATUS SocketInfo(OPERATION *Operation) {
     }
     Operation->Record.member_count = count;
     Operation->Record.members = NonNull(socket->Wsk->Dispatch, count);
+    Operation->Record.count = InsideImages(socket->Wsk->Dispatch, count);
     Note(Operation, socket->Wsk->Dispatch == socket->Dispatch ? WSKLAB_RECORD_SAME_DISPATCH : 0);
     return STATUS_SUCCESS;
 }

@@ -287,7 +287,8 @@ static VOID AttachAndStart(PVOID Context) {
 }
 
 static BOOLEAN Blocks(const WSKLAB_SUBMIT *Submit) {
-    return Submit->function == WSKLAB_FN_DEREGISTER || (Submit->function == WSKLAB_FN_CAPTURE && Submit->timeout_ms != WSK_NO_WAIT);
+    BOOLEAN mayWait = Submit->timeout_ms != WSK_NO_WAIT || (Submit->switches & WSKLAB_SWITCH_INFINITE);
+    return Submit->function == WSKLAB_FN_DEREGISTER || (Submit->function == WSKLAB_FN_CAPTURE && mayWait);
 }
 
 static VOID StartOnThread(OPERATION *Operation, THREAD_ROUTINE Routine) {

@@ -33,6 +33,7 @@ _Use_decl_annotations_ VOID PlatformInitialize(VOID) {
     g_Platform.IrqlReal = KeGetCurrentIrql() == DISPATCH_LEVEL;
     KeLowerIrql(previous);
 
+    g_Platform.PcToFileHeader = (PFN_PC_TO_FILE_HEADER)(ULONG_PTR)FindRoutine(L"RtlPcToFileHeader");
     /* Wine exports the name, but as a stub that raises an exception: an export says nothing there. */
     if (!g_Platform.Wine) {
         g_Platform.SetCompletionRoutineEx = (PFN_SET_COMPLETION_ROUTINE_EX)(ULONG_PTR)FindRoutine(L"IoSetCompletionRoutineEx");

@@ -55,6 +55,9 @@ typedef NTSTATUS(NTAPI *PFN_SET_COMPLETION_ROUTINE_EX)(PDEVICE_OBJECT DeviceObje
                                                        PIO_COMPLETION_ROUTINE CompletionRoutine, PVOID Context,
                                                        BOOLEAN InvokeOnSuccess, BOOLEAN InvokeOnError, BOOLEAN InvokeOnCancel);
 
+/* The base of the loaded image that an address lies in, or NULL. No page of the DDI describes it, so it is looked up. */
+typedef PVOID(NTAPI *PFN_PC_TO_FILE_HEADER)(PVOID Address, PVOID *Base);
+
 /* Facts found once, before anything else runs. */
 typedef struct PLATFORM {
     BOOLEAN Wine;     /* ntoskrnl is Wine's: several exports are stubs that raise when called */
@@ -64,6 +67,7 @@ typedef struct PLATFORM {
     ULONG Build;
     ULONG64 CounterFrequency;
     PFN_SET_COMPLETION_ROUTINE_EX SetCompletionRoutineEx; /* NULL where it is missing or a stub */
+    PFN_PC_TO_FILE_HEADER PcToFileHeader; /* NULL where it is missing */
 } PLATFORM;
 
 _IRQL_requires_max_(PASSIVE_LEVEL) VOID PlatformInitialize(VOID);

@@ -83,8 +83,9 @@ static BOOLEAN IrpIsValid(const WSKLAB_SUBMIT *Submit) {
 /* Where and when it may be called. */
 static BOOLEAN ContextIsValid(const WSKLAB_SUBMIT *Submit) {
     BOOLEAN held = (Submit->switches & WSKLAB_SWITCH_HELD) != 0;
+    BOOLEAN mayWait = Submit->timeout_ms != WSK_NO_WAIT || (Submit->switches & WSKLAB_SWITCH_INFINITE);
     BOOLEAN passiveOnly = Submit->function == WSKLAB_FN_REGISTER || Submit->function == WSKLAB_FN_DEREGISTER ||
-                          (Submit->function == WSKLAB_FN_CAPTURE && Submit->timeout_ms != WSK_NO_WAIT);
+                          (Submit->function == WSKLAB_FN_CAPTURE && mayWait);
 
     if (Submit->delay_ms > WSKLAB_MAX_TIMEOUT_MS || Submit->timeout_ms > WSKLAB_MAX_TIMEOUT_MS) {
         return FALSE;
@@ -103,6 +104,7 @@ static BOOLEAN SwitchesFit(const WSKLAB_SUBMIT *Submit) {
     ULONG switches = Submit->switches;
     return (!(switches & WSKLAB_SWITCH_NULL_CLIENT) || Submit->function == WSKLAB_FN_SOCKET) &&
            (!(switches & WSKLAB_SWITCH_AFTER_DEREGISTER) || Submit->function == WSKLAB_FN_CAPTURE) &&
+           (!(switches & WSKLAB_SWITCH_INFINITE) || (Submit->function == WSKLAB_FN_CAPTURE && Submit->timeout_ms == 0)) &&
            (!(switches & WSKLAB_SWITCH_EVEN_IF_RAISING) || Submit->function == WSKLAB_FN_QUERY_CHARACTERISTICS);
 }
 

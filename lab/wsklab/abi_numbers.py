@@ -254,6 +254,7 @@ class Switch(enum.IntFlag):
     UNTERMINATED = 0x100
     NMR_RETRY = 0x200
     HAZARD = 0x400
+    INFINITE = 0x800
 
 
 class State(enum.IntEnum):

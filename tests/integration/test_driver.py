@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from local_wine import DEVICE, MISSING, LocalWine
@@ -364,14 +365,17 @@ def test_registration_by_hand(client: WskClient) -> None:
     assert client.run(register).succeeded
     again = client.run(register)
     assert (again.state, abi.status_name(again.driver_status)) == (State.NOT_STARTED, "STATUS_INVALID_DEVICE_STATE")
-    for timeout_ms in (0, 1, 5000):
-        record = client.run(Operation(function=Function.CAPTURE, timeout_ms=timeout_ms))
+    for_ever = Operation(function=Function.CAPTURE, switches=Switch.INFINITE)
+    for capture in (*(Operation(function=Function.CAPTURE, timeout_ms=limit) for limit in (0, 5000)), for_ever):
+        record = client.run(capture)
         assert record.succeeded
         assert record.has(RecordFlag.CLIENT_SET | RecordFlag.DISPATCH_SET)
     assert record.captures == 3
     assert record.version >> 8 == 1
     info = client.run(Operation(function=Function.PROVIDER_INFO))
-    assert (info.member_count, info.members) == (6, 0b111111)
+    assert (info.member_count, info.members, info.count) == (6, 0b111111, 6)
+    with pytest.raises(DriverRefusal):
+        client.submit(replace(for_ever, call_context=CallContext.RAISED))
     for _ in range(3):
         assert client.run(Operation(function=Function.RELEASE_NPI)).succeeded
     assert client.run(Operation(function=Function.RELEASE_NPI)).state is State.NOT_STARTED
