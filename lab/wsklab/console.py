@@ -6,12 +6,14 @@ limit (2 MiB and three old ones, unless the host says otherwise).
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import BinaryIO, Final
 
-__all__ = ["ConsoleLog", "visible"]
+__all__ = ["ConsoleFollower", "ConsoleLog", "visible"]
 
 _LINE_MAX: Final = 400
 
@@ -78,6 +80,57 @@ class ConsoleLog:
         """Newest first."""
         rotated = [self.path.with_name(f"{self.path.name}.{number}") for number in range(_ROTATED_MAX)]
         return [self.path, *(path for path in rotated if path.exists())]
+
+
+class ConsoleFollower:
+    """What is printed from now on; survives the log daemon's rotation. A context manager.
+
+    Args:
+        path: the current file; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._open(at_end=True)
+
+    def __enter__(self) -> ConsoleFollower:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def read(self, limit: int = 65536) -> bytes:
+        """The next bytes; b"" when nothing new was printed."""
+        if self._file is None:
+            self._open(at_end=False)
+        if self._file is None:
+            return b""
+        data = self._file.read(limit)
+        if data or not self._rotated():
+            return data
+        self._file.close()
+        self._open(at_end=False)
+        return self._file.read(limit) if self._file is not None else b""
+
+    def _open(self, *, at_end: bool) -> None:
+        try:
+            self._file = self._path.open("rb")
+        except OSError:
+            self._file = None
+            return
+        if at_end:
+            self._file.seek(0, os.SEEK_END)
+
+    def _rotated(self) -> bool:
+        """Whether the file was renamed and another one has its name: this one is at its end for good."""
+        try:
+            return self._file is not None and self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino
+        except OSError:
+            return False
 
 
 def _size(path: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import socket
 import threading
 import uuid
 from collections.abc import Callable
@@ -158,6 +159,28 @@ class HypervisorContract:
         """The screen comes as PNG or PPM."""
         domain.start()
         assert domain.screenshot()[:4] in {b"\x89PNG", b"P6\n1", b"P6\n6", b"P6\n7"}
+
+    def test_a_serial_port_has_one_holder(self, domain: Domain) -> None:
+        """A second one is refused; closing gives it back; the end of the guest is the end of the line."""
+        with pytest.raises(HypervisorError):
+            domain.open_serial(1)
+        domain.start()
+        line = domain.open_serial(1)
+        with pytest.raises(HypervisorError):
+            domain.open_serial(1)
+        line.close()
+
+        def free() -> socket.socket | NotYet:
+            try:
+                return domain.open_serial(1)
+            except HypervisorError as error:
+                return NotYet(error.why)
+
+        with wait_until(free, Deadline.after(10), what="the port's return") as again:
+            again.settimeout(10)
+            again.sendall(b"nobody reads this")
+            domain.destroy()
+            assert again.recv(1) == b""
 
     def test_an_agent_that_does_not_run_is_an_error_in_time(self, domain: Domain) -> None:
         """Without an agent in the guest the command fails within its deadline and a little."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from wsklab.channel.fake import FakeChannel
 from wsklab.cli import exits
 from wsklab.cli.app import build_app
 from wsklab.cli.main import main
@@ -79,6 +80,7 @@ class FakeGuest:
         self.address = ("192.168.213.10", 22)
         self.metadata = SimpleNamespace(expires="2030-01-01T00:00:00Z", owner="me", purpose="user", run="")
         self.domain = SimpleNamespace(metadata=lambda: self.metadata, state=lambda: "running")
+        self.open_channel: Any = None
         self.console = SimpleNamespace(tail=lambda lines: f"last {lines}\x1b[31m", path=directory / "console.log")
 
 
@@ -255,6 +257,8 @@ def test_exit_code_of_an_error(error: LabError, expected: int) -> None:
         ["up", "wine-bookworm", "--service", "x"],
         ["list", "nobody"],
         ["extend", "nobody"],
+        ["screenshot", "nobody"],
+        ["logs", "nobody"],
         ["down", "nobody"],
         ["ssh", "nobody"],
         ["run", "--guest", "win95"],
@@ -631,6 +635,103 @@ def test_interrupted_run_prints_its_document(tmp_path: Path) -> None:
     document = answer.document
     assert (answer.code, document["exit_code"], document["error"]["class"]) == (130, 130, "Interrupted")
     assert {"run_id", "wall_s", "results_dir", "guests", "results", "totals"} <= set(document)
+
+
+# -- screenshots and logs ------------------------------------------------------------------------------------------
+
+SCREEN = b"P6\n2 1\n255\nabcdef"
+
+
+def windows_guest(services: FakeServices, name: str) -> None:
+    """Add a guest that has a screen."""
+    guest = FakeGuest(name, services.tmp_path)
+    guest.record.kind = "windows"
+    guest.domain.screenshot = lambda: SCREEN
+    services.known.append(guest)
+
+
+def test_a_screenshot_is_a_png_named_after_the_guest(tmp_path: Path) -> None:
+    """Written to the current folder, another folder, or a file."""
+    services = FakeServices(tmp_path)
+    windows_guest(services, "w1")
+    (tmp_path / "pictures").mkdir()
+
+    (row,) = call(services, "screenshot", "w1", "--json", folder=tmp_path).document["pictures"]
+    assert (row["file"], row["width"], row["height"]) == (str(tmp_path / "w1.png"), 2, 1)
+    assert (tmp_path / "w1.png").read_bytes()[:4] == b"\x89PNG"
+    for where, file in (("pictures", "pictures/w1.png"), ("x.png", "x.png")):
+        assert call(services, "screenshot", "w1", "-o", where, folder=tmp_path).code == exits.OK
+        assert (tmp_path / file).exists()
+
+
+def test_a_wine_guest_says_that_it_has_no_screen(tmp_path: Path) -> None:
+    """Alone it is a mistake with the way out named; among others it is left out and told; --force takes it anyway."""
+    services = FakeServices(tmp_path, ["a"])
+    services.known[0].domain.screenshot = lambda: SCREEN
+
+    alone = call(services, "screenshot", "a", folder=tmp_path)
+    assert (alone.code, "wsklab console a" in alone.err) == (exits.USAGE, True)
+    windows_guest(services, "w1")
+    both = call(services, "screenshot", "*", "--json", folder=tmp_path)
+    assert [row["name"] for row in both.document["pictures"]] == ["w1"]
+    assert (both.document["skipped"], "a: no screen" in both.err) == (["a"], True)
+    assert call(services, "screenshot", "a", "--force", folder=tmp_path).code == exits.OK
+
+
+def test_pictures_that_cannot_be_written(tmp_path: Path) -> None:
+    """Two pictures do not go into one file, and a folder that is not there is named."""
+    services = FakeServices(tmp_path)
+    windows_guest(services, "w1")
+    windows_guest(services, "w2")
+
+    assert call(services, "screenshot", "w*", "-o", "x.png", folder=tmp_path).code == exits.USAGE
+    missing = call(services, "screenshot", "w1", "-o", "no/x.png", folder=tmp_path)
+    assert (missing.code, "No such file" in missing.err) == (exits.USAGE, True)
+
+
+def guest_with_logs(tmp_path: Path) -> FakeServices:
+    """A wine guest that answers the two log commands."""
+    services = FakeServices(tmp_path, ["a"])
+    texts = {"wine.log": "7\nwsklab: loaded\n", "qemu-ga.log": "0\n"}
+
+    class Channel(FakeChannel):
+        def run(self, command: str, deadline: Any, *, check: bool = True) -> Any:
+            text = next(text for file, text in texts.items() if file in command)
+            return SimpleNamespace(stdout=text)
+
+    services.known[0].open_channel = lambda _deadline: Channel()
+    return services
+
+
+def test_logs_show_every_source(tmp_path: Path) -> None:
+    """Console, driver and agent with their places; escapes are shown, an empty log is said."""
+    answer = call(guest_with_logs(tmp_path), "logs", "a", "-n", "5")
+
+    assert "== console: " in answer.out
+    assert "last 5\\x1b[31m" in answer.out
+    assert "== driver: /var/log/wsklab/wine.log\nwsklab: loaded" in answer.out
+    assert "(empty)" in answer.out
+    document = call(guest_with_logs(tmp_path), "logs", "a", "-s", "driver", "--json").document
+    assert [(row["source"], row["text"]) for row in document["logs"]] == [("driver", "wsklab: loaded")]
+
+
+def test_a_guest_that_cannot_be_entered_still_has_a_console(tmp_path: Path) -> None:
+    """What cannot be read is said; asked for alone it is the error, with the guest's exit code."""
+    services = guest_with_logs(tmp_path)
+
+    def lost(_deadline: Any) -> Any:
+        raise ChannelLost("cannot connect", why="no route")
+
+    services.known[0].open_channel = lost
+    answer = call(services, "logs", "a")
+    assert (answer.code, "driver: cannot connect: no route" in answer.err) == (exits.OK, True)
+    assert call(services, "logs", "a", "-s", "driver").code == exits.GUEST
+
+
+@pytest.mark.parametrize("words", [["-f", "--json"], ["--for", "3s"], ["-f", "--for", "soon"], ["-s", "nothing"]])
+def test_log_options_that_do_not_fit(tmp_path: Path, words: list[str]) -> None:
+    """A document has an end, following has not; a limit needs something to limit."""
+    assert call(guest_with_logs(tmp_path), "logs", "a", *words).code == exits.USAGE
 
 
 # -- output --------------------------------------------------------------------------------------------------------

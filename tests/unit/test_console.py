@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsklab.console import ConsoleLog, visible
+from wsklab.console import ConsoleFollower, ConsoleLog, visible
 
 
 def _log(tmp_path: Path, data: bytes, limit: int = 1 << 20) -> ConsoleLog:
@@ -67,3 +67,32 @@ def test_growth_is_seen(tmp_path: Path) -> None:
     assert not log.grown_since(before)
     log.path.write_bytes(b"ab")
     assert log.grown_since(before)
+
+
+def test_a_follower_sees_every_byte_across_rotations(tmp_path: Path) -> None:
+    """What is printed after the start is read once, in order, also when the log daemon renames the file meanwhile."""
+    path = tmp_path / "console.log"
+    path.write_bytes(b"before")
+    with ConsoleFollower(path) as follower:
+        assert follower.read() == b""
+        with path.open("ab") as file:
+            file.write(b"1")
+            assert follower.read() == b""
+            file.flush()
+            assert follower.read() == b"1"
+            file.write(b"2")
+        path.rename(tmp_path / "console.log.0")
+        path.write_bytes(b"3")
+        assert follower.read() + follower.read() == b"23"
+        assert follower.read() == b""
+
+
+def test_a_follower_waits_for_a_file(tmp_path: Path) -> None:
+    """A console that does not exist yet is read from its first byte."""
+    path = tmp_path / "console.log"
+    with ConsoleFollower(path) as follower:
+        assert follower.read() == b""
+        path.write_bytes(b"first")
+        assert follower.read() == b"first"
+        path.unlink()
+        assert follower.read() == b""

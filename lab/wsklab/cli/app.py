@@ -7,6 +7,7 @@ import typer
 from wsklab.cli import (
     doctor,
     driver_commands,
+    evidence_commands,
     guest_commands,
     image_commands,
     inside_commands,
@@ -40,6 +41,7 @@ def build_app() -> typer.Typer:
         up_command,
         guest_commands,
         inside_commands,
+        evidence_commands,
         results_commands,
         sweep_commands,
     ):

@@ -6,7 +6,9 @@ agent answers; `power_off`, `panic`, `die`, `hang`, `io_error` and `lose_connect
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +70,7 @@ class _Record:
     running_since: float = 0.0
     hangs: bool = False
     nmis: int = 0
+    serials: dict[int, socket.socket] = field(default_factory=dict)
     script: FakeScript = field(default_factory=FakeScript)
 
 
@@ -210,6 +213,10 @@ class FakeHypervisor:
         """How many interrupts were injected."""
         return self._records[uuid].nmis
 
+    def serial(self, uuid: str, port: int) -> socket.socket:
+        """The guest's end of a serial port that somebody has open."""
+        return self._records[uuid].serials[port]
+
     # -- for FakeDomain ------------------------------------------------------------------------
 
     def _open(self, operation: str, domain: str) -> threading.RLock:
@@ -230,6 +237,9 @@ class FakeHypervisor:
             record.vcpu_time_ns = _time_of(record) if state is not DomainState.OFF else 0
             record.running_since = time.monotonic()
             record.state = state
+            if state is DomainState.OFF:
+                while record.serials:
+                    _end(record.serials.popitem()[1])
             self._emit(kind, uuid, detail)
 
     def _emit(self, kind: DomainEventKind, uuid: str, detail: str) -> None:
@@ -342,6 +352,18 @@ class FakeDomain:
         self._get("take a screenshot of")
         return _SCREEN
 
+    def open_serial(self, port: int) -> socket.socket:
+        """A pair of sockets; the guest's end is `FakeHypervisor.serial`."""
+        record = self._expect("open a serial port of", DomainState.RUNNING)
+        held = record.serials.get(port)
+        if held is not None and not _is_closed(held):
+            raise _error("open a serial port of", self._name, "VIR_ERR_OPERATION_FAILED", "somebody has it open")
+        ours, theirs = socket.socketpair()
+        if held is not None:
+            held.close()
+        record.serials[port] = ours
+        return theirs
+
     def inject_nmi(self) -> None:
         """Counted."""
         self._expect("interrupt", DomainState.RUNNING).nmis += 1
@@ -404,6 +426,23 @@ def _time_of(record: _Record) -> int:
     if record.state is not DomainState.RUNNING or record.hangs:
         return record.vcpu_time_ns
     return record.vcpu_time_ns + int((time.monotonic() - record.running_since) * 1e9)
+
+
+def _end(line: socket.socket) -> None:
+    """Close the guest's end; what it has not read is lost, and the other end sees the end of the file."""
+    line.setblocking(False)
+    with contextlib.suppress(OSError):
+        while line.recv(65536):
+            pass
+    line.close()
+
+
+def _is_closed(end: socket.socket) -> bool:
+    """Whether the other end of a pair was closed; nothing is read."""
+    try:
+        return end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
 
 
 def _error(operation: str, domain: str, code: str, why: str) -> HypervisorError:

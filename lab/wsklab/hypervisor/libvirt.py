@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -33,6 +34,7 @@ from wsklab.errors import HypervisorError
 from wsklab.hypervisor import fork
 from wsklab.hypervisor.link import CallTimeoutError, Link
 from wsklab.hypervisor.protocol import Domain, DomainState, EventSubscription
+from wsklab.hypervisor.serial import carry
 
 __all__ = ["LibvirtDomain", "LibvirtHypervisor"]
 
@@ -373,6 +375,16 @@ class LibvirtDomain:
             return bytes(picture)
 
         return self._link.call("take a screenshot of", shoot, domain=self._name)
+
+    def open_serial(self, port: int) -> socket.socket:
+        """A serial port; one holder at a time. It ends when the guest is powered off."""
+
+        def open_console(conn: Any) -> Any:
+            stream = conn.newStream(libvirt.VIR_STREAM_NONBLOCK)
+            conn.lookupByUUIDString(self._uuid).openConsole(f"serial{port}", stream, 0)
+            return stream
+
+        return carry(self._link.call(f"open serial port {port} of", open_console, domain=self._name))
 
     def inject_nmi(self) -> None:
         """A non-maskable interrupt: a Windows guest that is set up for it writes a dump."""

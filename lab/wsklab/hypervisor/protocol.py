@@ -7,6 +7,7 @@ Implementations: `wsklab.hypervisor.libvirt.LibvirtHypervisor` and the shipped f
 from __future__ import annotations
 
 import enum
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,9 @@ class Domain(Protocol):
 
     def screenshot(self) -> bytes:
         """The first screen as PPM or PNG."""
+
+    def open_serial(self, port: int) -> socket.socket:
+        """A serial port of a running guest, for one holder at a time; closing the socket gives it back."""
 
     def inject_nmi(self) -> None: ...
     def freeze(self, state: Path, deadline: Deadline) -> None:
