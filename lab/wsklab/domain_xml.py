@@ -12,41 +12,29 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from lxml import etree
 
+from wsklab.domain_mark import DomainMetadata, as_strings, mark_of, parse_xml
 from wsklab.errors import HypervisorError, UsageError
 
 __all__ = [
-    "METADATA_PREFIX",
-    "METADATA_URI",
     "Acceleration",
     "DiskSpec",
-    "DomainMetadata",
     "DomainSpec",
     "HostEntry",
     "MemoryFile",
-    "NetworkMark",
     "NetworkSpec",
     "NicSpec",
     "network_digest",
-    "parse_mark",
-    "parse_metadata",
-    "parse_network_mark",
     "parse_qemu_user",
     "render_domain_xml",
-    "render_mark",
     "render_network_xml",
     "with_link",
 ]
-
-METADATA_URI: Final = "urn:wsklab:mark:1"
-"""XML namespace of the lab's mark; libvirt keeps one element per namespace."""
-
-METADATA_PREFIX: Final = "wsklab"
 
 # Translation cache of QEMU's TCG in MiB: 128 instead of its default saves about 270 MB of host memory
 # per guest at equal speed (measured with QEMU 7.2, 1 GiB guest, 2 vCPUs).
@@ -71,29 +59,6 @@ class Acceleration(enum.StrEnum):
 
     KVM = "kvm"
     TCG = "tcg"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DomainMetadata:
-    """The lab's mark on a domain; written at define and when a lease is extended.
-
-    Attributes:
-        home: id of the lab home that owns it.
-        owner: the user who asked.
-        purpose: one word or line, e.g. `run`, `up`.
-        run: id of the run, or "".
-        profile: name of the guest profile.
-        slot: the host-wide slot number.
-        expires: when the lease ends, RFC 3339 UTC, or "" for a lease that lives as long as its run.
-    """
-
-    home: str
-    owner: str
-    purpose: str
-    run: str
-    profile: str
-    slot: int
-    expires: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,14 +178,6 @@ class NetworkSpec:
     hosts: tuple[HostEntry, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkMark:
-    """The lab's mark on a network: its owner, and a digest of everything that it was made from."""
-
-    home: str
-    digest: str
-
-
 def render_domain_xml(spec: DomainSpec) -> str:
     """The domain's XML.
 
@@ -232,7 +189,7 @@ def render_domain_xml(spec: DomainSpec) -> str:
     root = etree.Element("domain", {"type": kind}, nsmap={"qemu": _QEMU_URI} if spec.memory_file else None)
     _text(root, "name", spec.name)
     _text(root, "uuid", spec.uuid)
-    etree.SubElement(root, "metadata").append(_mark_element("domain", _as_strings(spec.metadata)))
+    etree.SubElement(root, "metadata").append(mark_of("domain", as_strings(spec.metadata)))
     _text(root, "memory", str(spec.memory_mib), unit="MiB")
     _text(root, "vcpu", str(spec.vcpus))
     _boot(root, spec)
@@ -266,7 +223,7 @@ def render_network_xml(spec: NetworkSpec) -> str:
     root = etree.Element("network")
     _text(root, "name", spec.name)
     mark = {"home": spec.home, "digest": network_digest(spec)}
-    etree.SubElement(root, "metadata").append(_mark_element("network", mark))
+    etree.SubElement(root, "metadata").append(mark_of("network", mark))
     etree.SubElement(root, "bridge", {"name": spec.bridge, "stp": "off", "delay": "0"})
     etree.SubElement(root, "dns", {"enable": "no"})
     address = etree.SubElement(root, "ip", {"address": spec.address, "prefix": str(spec.prefix)})
@@ -282,7 +239,7 @@ def parse_qemu_user(capabilities: str) -> int | None:
 
     The label is `+uid:+gid` (https://libvirt.org/formatcaps.html).
     """
-    for model in _parse(capabilities).iterfind("host/secmodel"):
+    for model in parse_xml(capabilities).iterfind("host/secmodel"):
         if model.findtext("model") != "dac":
             continue
         for label in model.iterfind("baselabel"):
@@ -298,7 +255,7 @@ def with_link(xml: str, mac: str, *, up: bool) -> str:
     Raises:
         HypervisorError: the domain has no such card.
     """
-    for interface in _parse(xml).iterfind("devices/interface"):
+    for interface in parse_xml(xml).iterfind("devices/interface"):
         address = interface.find("mac")
         if address is None or address.get("address") != mac:
             continue
@@ -313,43 +270,6 @@ def with_link(xml: str, mac: str, *, up: bool) -> str:
 def network_digest(spec: NetworkSpec) -> str:
     """A digest of the whole specification; equal digests mean the same network."""
     return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def render_mark(metadata: DomainMetadata) -> str:
-    """The mark alone, as libvirt's metadata calls take and give it: without a namespace, which they add."""
-    element = etree.Element("domain", {name: _escape(value) for name, value in _as_strings(metadata).items()})
-    return etree.tostring(element, encoding="unicode")
-
-
-def parse_mark(xml: str) -> DomainMetadata:
-    """The mark that `render_mark` wrote.
-
-    Raises:
-        HypervisorError: it is damaged.
-    """
-    return _metadata_of(_attributes(_parse(xml)))
-
-
-def parse_metadata(xml: str) -> DomainMetadata | None:
-    """The lab's mark in a domain's XML; None when it has none.
-
-    Raises:
-        HypervisorError: there is a mark, but it is damaged or the XML is none.
-    """
-    values = _find_mark(xml, "domain")
-    return None if values is None else _metadata_of(values)
-
-
-def parse_network_mark(xml: str) -> NetworkMark | None:
-    """The lab's mark in a network's XML, or None.
-
-    Raises:
-        HypervisorError: as `parse_metadata`.
-    """
-    values = _find_mark(xml, "network")
-    if values is None:
-        return None
-    return NetworkMark(home=values.get("home", ""), digest=values.get("digest", ""))
 
 
 def _boot(root: etree._Element, spec: DomainSpec) -> None:
@@ -486,66 +406,3 @@ def _check_name(kind: str, name: str) -> None:
             f"{name!r} is no name for a {kind}",
             why="a name has 1 to 63 letters, digits, dots, dashes and underscores, and starts with a letter or digit",
         )
-
-
-def _as_strings(metadata: DomainMetadata) -> dict[str, str]:
-    return {field.name: str(getattr(metadata, field.name)) for field in fields(metadata)}
-
-
-def _mark_element(tag: str, values: dict[str, str]) -> etree._Element:
-    element = etree.Element(f"{{{METADATA_URI}}}{tag}", nsmap={METADATA_PREFIX: METADATA_URI})
-    for name, value in values.items():
-        element.set(name, _escape(value))
-    return element
-
-
-def _find_mark(xml: str, tag: str) -> dict[str, str] | None:
-    element = _parse(xml).find(f"metadata/{{{METADATA_URI}}}{tag}")
-    return None if element is None else _attributes(element)
-
-
-def _parse(xml: str) -> etree._Element:
-    # No entities and no network: the text may have been written by anybody who can define a domain.
-    parser = etree.XMLParser(resolve_entities=False, no_network=True)
-    try:
-        return etree.fromstring(xml, parser)
-    except etree.XMLSyntaxError as error:
-        raise HypervisorError("the hypervisor gave XML that cannot be read", why=str(error)) from error
-
-
-def _attributes(element: etree._Element) -> dict[str, str]:
-    try:
-        return {str(key): _unescape(str(value)) for key, value in element.attrib.items()}
-    except ValueError as error:
-        raise HypervisorError("a mark of the lab is damaged", why=str(error)) from error
-
-
-def _metadata_of(values: dict[str, str]) -> DomainMetadata:
-    try:
-        return DomainMetadata(
-            home=values["home"],
-            owner=values["owner"],
-            purpose=values["purpose"],
-            run=values["run"],
-            profile=values["profile"],
-            slot=int(values["slot"]),
-            expires=values["expires"],
-        )
-    except (KeyError, ValueError) as error:
-        raise HypervisorError("a domain's mark is damaged", why=str(error), evidence={"mark": values}) from error
-
-
-def _escape(value: str) -> str:
-    """Backslash and everything unprintable as `\\{hex}`: XML 1.0 has no control characters at all."""
-    return "".join(
-        char if char.isprintable() and char != "\\" and not _is_noncharacter(char) else f"\\{{{ord(char):x}}}"
-        for char in value
-    )
-
-
-def _unescape(value: str) -> str:
-    return re.sub(r"\\\{([0-9a-f]{1,6})\}", lambda found: chr(int(found[1], 16)), value)
-
-
-def _is_noncharacter(char: str) -> bool:
-    return ord(char) & 0xFFFE == 0xFFFE

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from wsklab import network, qemu_img
 from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
-from wsklab.domain_xml import Acceleration, DiskSpec, DomainMetadata, DomainSpec, MemoryFile, NicSpec, render_domain_xml
+from wsklab.domain_mark import DomainMetadata
+from wsklab.domain_xml import Acceleration, DiskSpec, DomainSpec, MemoryFile, NicSpec, render_domain_xml
 from wsklab.errors import DeadlineExceeded, HostError, HypervisorError, UsageError
 from wsklab.guest import ChannelOpener, Claim, Guest, GuestRecord, directory_lock, read_record, write_record
 from wsklab.home import Home

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from wsklab.domain_xml import DomainMetadata
+from wsklab.domain_mark import DomainMetadata
 from wsklab.errors import HostError, HostFull, UsageError
 from wsklab.profile import GuestProfile
 

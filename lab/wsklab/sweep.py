@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wsklab.deadline import Deadline
-from wsklab.domain_xml import DomainMetadata
+from wsklab.domain_mark import DomainMetadata
 from wsklab.errors import DeadlineExceeded, DomainGone, HypervisorError
 from wsklab.factory import GuestFactory
 from wsklab.guest import Guest

@@ -15,7 +15,8 @@ import pytest
 from lxml import etree
 
 from wsklab.deadline import Deadline, NotYet, pause, wait_until
-from wsklab.domain_xml import Acceleration, DomainMetadata, DomainSpec, HostEntry, MemoryFile, NetworkSpec, NicSpec
+from wsklab.domain_mark import DomainMetadata
+from wsklab.domain_xml import Acceleration, DomainSpec, HostEntry, MemoryFile, NetworkSpec, NicSpec
 from wsklab.errors import DomainGone, HypervisorError
 from wsklab.hypervisor.protocol import Domain, DomainEventKind, DomainState, EventSubscription, Hypervisor
 

@@ -10,19 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
+from wsklab.domain_mark import DomainMetadata, parse_mark, parse_metadata, parse_network_mark, render_mark
 from wsklab.domain_xml import (
     Acceleration,
     DiskSpec,
-    DomainMetadata,
     DomainSpec,
     HostEntry,
     NetworkSpec,
     NicSpec,
-    parse_mark,
-    parse_metadata,
-    parse_network_mark,
     render_domain_xml,
-    render_mark,
     render_network_xml,
 )
 from wsklab.errors import HypervisorError, UsageError

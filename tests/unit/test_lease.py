@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wsklab.domain_xml import DomainMetadata
+from wsklab.domain_mark import DomainMetadata
 from wsklab.errors import HostFull, UsageError
 from wsklab.lease import (
     FIRST_SLOT,

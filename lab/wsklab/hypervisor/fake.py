@@ -18,16 +18,8 @@ from types import TracebackType
 from typing import Final
 
 from wsklab.deadline import Deadline
-from wsklab.domain_xml import (
-    DomainMetadata,
-    DomainSpec,
-    NetworkSpec,
-    parse_mark,
-    parse_metadata,
-    render_domain_xml,
-    render_mark,
-    render_network_xml,
-)
+from wsklab.domain_mark import DomainMetadata, parse_mark, parse_metadata, render_mark
+from wsklab.domain_xml import DomainSpec, NetworkSpec, render_domain_xml, render_network_xml
 from wsklab.errors import DomainGone, HypervisorError
 from wsklab.hypervisor.bus import EventBus
 from wsklab.hypervisor.protocol import Domain, DomainEvent, DomainEventKind, DomainState, EventSubscription

@@ -14,19 +14,21 @@ import libvirt
 import libvirt_qemu
 
 from wsklab.deadline import Deadline
-from wsklab.domain_xml import (
+from wsklab.domain_mark import (
     METADATA_PREFIX,
     METADATA_URI,
     DomainMetadata,
-    DomainSpec,
     NetworkMark,
-    NetworkSpec,
-    network_digest,
     parse_mark,
     parse_network_mark,
+    render_mark,
+)
+from wsklab.domain_xml import (
+    DomainSpec,
+    NetworkSpec,
+    network_digest,
     parse_qemu_user,
     render_domain_xml,
-    render_mark,
     render_network_xml,
     with_link,
 )

@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Protocol
 
 from wsklab.deadline import Deadline
-from wsklab.domain_xml import DomainMetadata, DomainSpec, NetworkSpec
+from wsklab.domain_mark import DomainMetadata
+from wsklab.domain_xml import DomainSpec, NetworkSpec
 
 __all__ = ["Domain", "DomainEvent", "DomainEventKind", "DomainState", "EventSubscription", "Hypervisor"]
 
