@@ -23,6 +23,7 @@ from wsklab.errors import HostError, HostFull, UsageError
 from wsklab.profile import GuestProfile
 
 __all__ = [
+    "DEFAULT_TTL",
     "FIRST_SLOT",
     "GRACE",
     "KEEP_EXPIRED",
@@ -45,6 +46,9 @@ KEEP_EXPIRED = timedelta(hours=24)
 
 #: Claims that are being written.
 _HALF = ".new-"
+
+#: How long a guest is a user's when nobody says otherwise.
+DEFAULT_TTL = timedelta(hours=4)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

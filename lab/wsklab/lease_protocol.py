@@ -6,13 +6,37 @@ talk to the guest (the wire's namespace, the address, the key), without asking t
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Explanation", "GuestHandle", "GuestProvider", "Lease"]
+__all__ = ["Explanation", "GuestHandle", "GuestProvider", "KeptGuest", "Lease", "Reset"]
+
+
+class Reset(enum.StrEnum):
+    """How much of its own a case wants to begin with; each rung includes those below it, in order of cost."""
+
+    #: a new handle of the driver: what every case gets
+    NONE = "none"
+    #: the driver is stopped and started again
+    DRIVER = "driver"
+    #: a guest of the case's own: nobody has had it, and nobody gets it afterwards
+    FORK = "fork"
+    #: such a guest, booted from its image: no memory of a template in it
+    REBUILD = "rebuild"
+
+    @property
+    def cost(self) -> int:
+        """Its place in the ladder, 0 for nothing."""
+        return list(Reset).index(self)
+
+    @property
+    def makes_guest(self) -> bool:
+        """Whether it may take another guest than the one that is there."""
+        return self.cost >= Reset.FORK.cost
 
 
 class Explanation(Protocol):
@@ -77,11 +101,31 @@ class GuestHandle(BaseModel):
     domain_xml: Path | None = None
 
 
+class KeptGuest(BaseModel):
+    """The guest of a failed case, left to the user when the run goes on.
+
+    Attributes:
+        why: the case and what it said.
+        enter: the command that enters it.
+        expires: until when it is the user's.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    profile: str
+    kind: str
+    why: str
+    enter: str
+    expires: str
+
+
 class Lease(BaseModel):
     """A claim on guests, from the set-up of an item to its tear-down.
 
     Attributes:
         guests: in the order of the request.
+        reset_s: seconds that making fresh guests for this lease took.
         first_port: the first of `port_count` ports that belong to this lease alone, in guest and host.
         loopback: an address of 127.0.0.0/8 that belongs to this lease alone.
     """
@@ -95,6 +139,7 @@ class Lease(BaseModel):
     first_port: int
     port_count: int
     loopback: str
+    reset_s: float = 0.0
 
     def port(self, index: int) -> int:
         """The `index`-th port of the lease, from 0."""
@@ -106,15 +151,28 @@ class Lease(BaseModel):
 class GuestProvider(Protocol):
     """Makes guests. `provide` and `replace` block; the broker calls them from a thread per guest, concurrently."""
 
-    def provide(self, profile: str) -> GuestHandle:
+    def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:
         """A ready guest of that profile with the driver loaded.
 
+        Args:
+            boot: from its image, never from a template.
+
         Raises:
-            BootError: it never became ready. HostError: the lab could not make it.
+            BootError: it never became ready. HostFull: there is no room. HostError: the lab could not make it.
         """
 
-    def replace(self, handle: GuestHandle, reason: str) -> GuestHandle:
+    def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """Keep the evidence of a dirty guest, remove it, and make another one of its profile."""
+
+    def keep(self, handle: GuestHandle, why: str) -> KeptGuest:
+        """Leave a guest to the user: it is no guest of the run any more.
+
+        Raises:
+            HostError: it cannot be kept; it is still the run's.
+        """
+
+    def unkeep(self, kept: KeptGuest) -> None:
+        """Take a kept guest away after all: its room is needed."""
 
     def explain(self, name: str, *, operation: str, channel_lost: bool) -> Explanation:
         """Whose fault it is that a case on this guest did not end by itself.

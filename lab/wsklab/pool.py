@@ -7,6 +7,9 @@ happened (`explain`) and makes another guest.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
+import itertools
 import shutil
 import threading
 from collections.abc import Callable
@@ -20,8 +23,8 @@ from wsklab.deploy import WSKCTL, DriverPackage, deploy
 from wsklab.errors import HostError, LabError
 from wsklab.guest import Claim, Guest
 from wsklab.hypervisor.protocol import DomainEvent, EventSubscription
-from wsklab.lease import SlotTable
-from wsklab.lease_protocol import GuestHandle
+from wsklab.lease import DEFAULT_TTL, SlotTable, expiry_after
+from wsklab.lease_protocol import GuestHandle, KeptGuest
 from wsklab.profile import GuestProfile
 
 __all__ = ["GuestPool"]
@@ -57,6 +60,8 @@ class GuestPool:
         self._profiles = profiles
         self._start = start
         self._claim = claim
+        self._mark = hashlib.sha256(claim.run.encode()).hexdigest()[:4]
+        self._numbers = itertools.count(1)
         self._package = package
         self._slots = slots
         self._timeouts = timeouts
@@ -64,20 +69,26 @@ class GuestPool:
         self._events = events
         self._seen: dict[str, list[DomainEvent]] = {}
         self._guests: dict[str, Guest] = {}
+        self._kept: dict[str, Guest] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="guest-events", daemon=True)
         self._watcher.start()
 
-    def provide(self, profile: str) -> GuestHandle:
+    def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:
         """Boot a guest, load the driver, see it answer.
+
+        Args:
+            boot: never from a template.
 
         Raises:
             BootError: it never became ready. DriverLoadError: the driver did not start.
             HostError: the lab could not make it.
         """
         facts = self._profiles[profile]
-        guest = self._start(facts, self._claim, self._package)
+        # a name is never used twice: other workers may still know the guest that this one replaces
+        name = f"{profile}-{self._mark}-{next(self._numbers)}"
+        guest = self._start(facts, dataclasses.replace(self._claim, name=name, fresh=boot), self._package)
         with self._lock:
             if self._closed.is_set():
                 guest.destroy(self._slots)
@@ -141,13 +152,41 @@ class GuestPool:
         )
         return classify(signals)
 
-    def replace(self, handle: GuestHandle, reason: str) -> GuestHandle:
+    def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """Keep the evidence of a dirty guest, remove it, make another of its profile."""
         with self._lock:
             guest = self._guests.get(handle.name)
         if guest is not None:
             self._discard(guest, reason)
-        return self.provide(handle.profile)
+        return self.provide(handle.profile, boot=boot)
+
+    def keep(self, handle: GuestHandle, why: str) -> KeptGuest:
+        """Make the guest its user's, as if `up` had made it; the end of the run leaves it alone."""
+        with self._lock:
+            guest = self._guests.get(handle.name)
+        metadata = guest.domain.metadata() if guest is not None else None
+        if guest is None or metadata is None:
+            raise HostError(f"guest {handle.name} cannot be kept", why="it is gone")
+        expires = expiry_after(DEFAULT_TTL)
+        guest.domain.set_metadata(dataclasses.replace(metadata, run="", purpose="user", expires=expires))
+        guest.remember(dirty=why)
+        with self._lock:
+            self._kept[guest.name] = self._guests.pop(guest.name)
+        return KeptGuest(
+            name=guest.name,
+            profile=handle.profile,
+            kind=handle.kind,
+            why=why,
+            enter=f"wsklab ssh {guest.name}",
+            expires=expires,
+        )
+
+    def unkeep(self, kept: KeptGuest) -> None:
+        """Destroy a kept guest; its evidence stays."""
+        with self._lock:
+            guest = self._kept.pop(kept.name, None)
+        if guest is not None:
+            self._discard(guest, kept.why)
 
     def _discard(self, guest: Guest, reason: str) -> None:
         """Copy what explains a dirty guest, then destroy it."""

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from wsklab.deadline import Deadline, NotYet, wait_until
-from wsklab.errors import LeaseError, LeaseUnavailable
-from wsklab.pytest_plugin.broker import LINE_LIMIT, Broker
+from wsklab.deadline import Deadline, NotYet, pause, wait_until
+from wsklab.errors import HostError, LeaseError, LeaseUnavailable
+from wsklab.lease_protocol import GuestHandle, Reset
+from wsklab.pytest_plugin.broker import KEPT, REPLACEMENTS, Broker
 from wsklab.pytest_plugin.fake_lab import FakeExplanation, FakeProvider
 from wsklab.pytest_plugin.lease_client import BrokerGone, LeaseClient
+from wsklab.pytest_plugin.leases import LINE_LIMIT
+from wsklab.pytest_plugin.schedule import Need
 
 
 @pytest.fixture
@@ -86,7 +89,7 @@ def test_a_dead_waiting_worker_leaves_the_queue(broker: Broker, address: Path) -
         waiting.connect(str(address))
         request = {"op": "acquire", "profiles": ["a"], "exclusive": True, "timeout_s": 60}
         waiting.sendall(json.dumps(request).encode() + b"\n")
-        wait_until(lambda: bool(broker._model.waiting) or NotYet(), soon(), what="the request in the queue")
+        wait_until(lambda: bool(broker.waiting) or NotYet(), soon(), what="the request in the queue")
         waiting.close()
         holder.release(held, dirty=False, reason="")
         assert next_one.acquire(["a"], exclusive=True, deadline=soon()).guests[0].name == held.guests[0].name
@@ -106,7 +109,7 @@ def test_the_end_of_the_broker_reaches_its_workers(broker: Broker, address: Path
 
         thread = threading.Thread(target=wait)
         thread.start()
-        wait_until(lambda: bool(broker._model.waiting) or NotYet(), soon(), what="the request in the queue")
+        wait_until(lambda: bool(broker.waiting) or NotYet(), soon(), what="the request in the queue")
         broker.close()
         thread.join(10.0)
         assert caught
@@ -171,3 +174,175 @@ def test_without_workers_the_broker_is_called_in_process(provider: FakeProvider)
         lease = broker.acquire(["a"], exclusive=False, deadline=soon())
         broker.release(lease, dirty=False, reason="")
     assert provider.closed
+
+
+# -- sets ----------------------------------------------------------------------------------------
+
+
+def test_a_set_that_the_run_cannot_have(broker: Broker, address: Path) -> None:
+    """More guests of a profile than there are: refused at once, with the option that gives them."""
+    with LeaseClient(address) as client, pytest.raises(LeaseUnavailable, match="wants 2 guests of a") as caught:
+        client.acquire(["a", "a"], exclusive=False, deadline=soon())
+    assert caught.value.fix == "--guests-each 2"
+
+
+def test_a_set_is_given_back_whole(address: Path, provider: FakeProvider) -> None:
+    """A worker dies with two guests of one profile and one of another: all three are replaced."""
+    with Broker(provider, ["a", "b"], each=2, address=address) as broker:
+        dead = LeaseClient(address)
+        lease = dead.acquire(["a", "b", "a"], exclusive=False, deadline=soon())
+        assert [guest.profile for guest in lease.guests] == ["a", "b", "a"]
+        names = {guest.name for guest in lease.guests}
+        assert len(names) == 3
+        dead.close()
+        with LeaseClient(address) as client:
+            after = client.acquire(["a", "a", "b", "b"], exclusive=True, deadline=soon())
+            assert not {guest.name for guest in after.guests} & names
+            assert {name for name, _ in provider.replaced} == names
+        assert broker.waiting == 0
+
+
+# -- the reset ladder ------------------------------------------------------------------------------
+
+
+def test_a_case_s_own_guest(broker: Broker, address: Path, provider: FakeProvider) -> None:
+    """Nobody has had it, nobody gets it afterwards; a guest that is new already is taken as it is."""
+    with LeaseClient(address) as client:
+        first = client.acquire(["a"], exclusive=False, deadline=soon(), reset=Reset.FORK)
+        assert first.exclusive
+        assert provider.replaced == [], "it was new"
+        client.release(first, dirty=False, reason="")
+        second = client.acquire(["a"], exclusive=False, deadline=soon())
+        assert second.guests[0].name != first.guests[0].name
+        client.release(second, dirty=False, reason="")
+        third = client.acquire(["a"], exclusive=False, deadline=soon(), reset=Reset.FORK)
+        assert third.guests[0].name not in {first.guests[0].name, second.guests[0].name}
+        assert [name for name, _ in provider.replaced] == [first.guests[0].name, second.guests[0].name]
+        assert "reset fork" in provider.replaced[1][1]
+
+
+def test_what_a_reset_costs_is_told(address: Path) -> None:
+    """The lease carries the time that its fresh guests took, and none for one that was fresh already."""
+    with Broker(SlowProvider({"a": "wine"}), ["a"], address=address), LeaseClient(address) as client:
+        first = client.acquire(["a"], exclusive=True, deadline=soon(), reset=Reset.FORK)
+        assert first.reset_s < 0.2
+        client.release(first, dirty=False, reason="")
+        used = client.acquire(["a"], exclusive=True, deadline=soon())
+        client.release(used, dirty=False, reason="")
+        assert client.acquire(["a"], exclusive=True, deadline=soon(), reset=Reset.FORK).reset_s >= 0.2
+
+
+class SlowProvider(FakeProvider):
+    """Takes its time for a replacement."""
+
+    def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
+        """See `FakeProvider`."""
+        pause(0.2)
+        return super().replace(handle, reason, boot=boot)
+
+
+def test_a_rebuilt_guest_is_booted(broker: Broker, address: Path, provider: FakeProvider) -> None:
+    """A fork that nobody has had is no booted guest: it is replaced by one."""
+    with LeaseClient(address) as client:
+        lease = client.acquire(["a"], exclusive=False, deadline=soon(), reset=Reset.REBUILD)
+        assert lease.guests[0].method == "boot"
+        assert provider.asked.count(("a", "boot")) == 1
+
+
+def test_a_driver_reset_only_wants_to_be_alone(broker: Broker, address: Path, provider: FakeProvider) -> None:
+    """Reloading is the worker's business; the guest stays and is used again."""
+    with LeaseClient(address) as client:
+        lease = client.acquire(["a"], exclusive=False, deadline=soon(), reset=Reset.DRIVER)
+        assert lease.exclusive
+        assert lease.reset_s == 0
+        client.release(lease, dirty=False, reason="")
+        again = client.acquire(["a"], exclusive=False, deadline=soon())
+        assert again.guests[0].name == lease.guests[0].name
+    assert ("a", "boot") not in provider.asked
+
+
+def test_resets_are_no_sign_of_trouble(broker: Broker, address: Path) -> None:
+    """A profile is given up after too many dirty guests, never after resets that cases asked for."""
+    with LeaseClient(address) as client:
+        for _ in range(REPLACEMENTS + 3):
+            lease = client.acquire(["a"], exclusive=False, deadline=soon(), reset=Reset.FORK)
+            client.release(lease, dirty=False, reason="")
+        assert broker.failures == []
+
+
+def test_a_reset_that_fails(address: Path) -> None:
+    """The case is told why it has no guest; the lab tries once more in the background, and the next case has one."""
+    provider = FlakyProvider({"a": "wine"})
+    with Broker(provider, ["a"], address=address) as broker, LeaseClient(address) as client:
+        used = client.acquire(["a"], exclusive=False, deadline=soon())
+        client.release(used, dirty=False, reason="")
+        provider.failures_left = 1
+        with pytest.raises(LeaseUnavailable, match="no fresh guest of a") as caught:
+            client.acquire(["a"], exclusive=False, deadline=soon(), reset=Reset.FORK)
+        assert "the model was told so" in caught.value.why
+        assert client.acquire(["a"], exclusive=False, deadline=soon()).guests[0].name != used.guests[0].name
+        assert broker.failures == []
+
+
+class FlakyProvider(FakeProvider):
+    """Fails to make a number of guests."""
+
+    failures_left = 0
+
+    def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:
+        """See `FakeProvider`."""
+        if self.failures_left:
+            self.failures_left -= 1
+            raise HostError("no guest today", why="the model was told so")
+        return super().provide(profile, boot=boot)
+
+
+# -- kept guests -----------------------------------------------------------------------------------
+
+
+def test_a_kept_guest_leaves_the_run(broker: Broker, address: Path, provider: FakeProvider) -> None:
+    """It is the user's when its last lease has come back; the run goes on with another one."""
+    with LeaseClient(address) as failing, LeaseClient(address) as other:
+        first = failing.acquire(["a"], exclusive=False, deadline=soon())
+        shared = other.acquire(["a"], exclusive=False, deadline=soon())
+        assert shared.guests[0].name == first.guests[0].name
+        failing.release(first, dirty=False, reason="test_x: it failed", keep=True)
+        assert provider.kept == [], "somebody still has it"
+        other.release(shared, dirty=False, reason="")
+        assert [(kept.name, kept.why) for kept in broker.kept] == [(first.guests[0].name, "test_x: it failed")]
+        assert broker.kept == provider.kept
+        assert failing.acquire(["a"], exclusive=True, deadline=soon()).guests[0].name != first.guests[0].name
+    assert first.guests[0].name not in [name for name, _ in provider.replaced]
+
+
+def test_only_a_few_guests_are_kept(broker: Broker, address: Path, provider: FakeProvider) -> None:
+    """A run in which everything fails does not fill the host."""
+    with LeaseClient(address) as client:
+        for _ in range(KEPT + 2):
+            lease = client.acquire(["a"], exclusive=True, deadline=soon())
+            client.release(lease, dirty=False, reason="it failed", keep=True)
+        client.acquire(["a"], exclusive=True, deadline=soon())
+    assert len(broker.kept) == KEPT
+
+
+@pytest.mark.parametrize("fault", ["unkeepable", "full"])
+def test_the_run_comes_first(address: Path, fault: str) -> None:
+    """A guest that cannot be kept, or for which there is no room beside the run's, is replaced, and a note says so."""
+    provider = FakeProvider({"a": "wine"}, faults={"a": fault})
+    with Broker(provider, ["a"], address=address) as broker, LeaseClient(address) as client:
+        lease = client.acquire(["a"], exclusive=True, deadline=soon())
+        client.release(lease, dirty=False, reason="it failed", keep=True)
+        again = client.acquire(["a"], exclusive=True, deadline=soon())
+        assert again.guests[0].name != lease.guests[0].name
+        assert broker.kept == provider.kept == []
+        (note,) = broker.notes
+        assert "kept" in note.message
+        assert broker.failures == []
+
+
+def test_workers_say_what_items_need(broker: Broker, address: Path) -> None:
+    """More needs than one line holds arrive, each as it was said."""
+    needs = [Need(item=f"t::{n}", profiles=("a", "a"), reset=Reset.FORK) for n in range(2001)]
+    with LeaseClient(address) as client:
+        client.plan(needs)
+    assert list(broker.needs.values()) == needs

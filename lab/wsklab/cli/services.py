@@ -297,6 +297,7 @@ class Services:
             [(profile.name, profile.kind) for profile in profiles],
             run_id=run_id,
             results=results.absolute(),
+            history=lab.home.cache / "durations.json",
             scale=lab.timeouts.scale,
             **wishes,
         )

@@ -27,16 +27,30 @@ import pytest
 from wsklab.errors import LabError, UsageError
 from wsklab.pytest_plugin import hooks, workers
 from wsklab.pytest_plugin.case import CASE, Case, Worker, case_name
-from wsklab.pytest_plugin.fixtures import LeasedGuest, guest, observe, peer, wsk
+from wsklab.pytest_plugin.fixtures import LeasedGuest, guest, lab_guests, observe, peer, wsk
+from wsklab.pytest_plugin.needs import lacks, need_of, profile_of, profiles_for, rules_of
 from wsklab.pytest_plugin.observe import CaseOver, Observe
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.options import RunOptions, add_options, read_options
 from wsklab.pytest_plugin.peer import Peer
 from wsklab.pytest_plugin.scene import Scene, scene
+from wsklab.pytest_plugin.schedule import in_order
 from wsklab.pytest_plugin.session import SESSION, RunSession
 from wsklab.rules import Catalogue, Rule, load_catalogue
 
-__all__ = ["LeasedGuest", "Observe", "ObservedClient", "Peer", "Scene", "guest", "observe", "peer", "scene", "wsk"]
+__all__ = [
+    "LeasedGuest",
+    "Observe",
+    "ObservedClient",
+    "Peer",
+    "Scene",
+    "guest",
+    "lab_guests",
+    "observe",
+    "peer",
+    "scene",
+    "wsk",
+]
 
 OPTIONS: pytest.StashKey[RunOptions] = pytest.StashKey()
 CATALOGUE: pytest.StashKey[Catalogue] = pytest.StashKey()
@@ -65,6 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "rule(*ids): the rules of the catalogue that a conformance case covers",
         "exclusive: the case needs the guest for itself",
+        "reset(rung): what is done before the case: none, driver, fork or rebuild; from driver on it is exclusive",
+        "lab_guests(*what): how many guests the case leases at once, or their profiles; the fixture of that name",
         "hazard: the case can crash the guest; run only with --wsklab-hazard",
     ):
         config.addinivalue_line("markers", line)
@@ -76,7 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     config.stash[CATALOGUE] = load_catalogue()
     if config.pluginmanager.has_plugin("xdist") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(workers.ControllerHooks(), "wsklab-workers")
+        config.pluginmanager.register(workers.ControllerHooks(config), "wsklab-workers")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -111,65 +127,67 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Repeat every case that asks for a guest, once per profile."""
-    names = [profile.name for profile in metafunc.config.stash[OPTIONS].profiles]
+    names = profiles_for(metafunc.definition, metafunc.config.stash[OPTIONS])
     if names and "guest" in metafunc.fixturenames:
         metafunc.parametrize("guest", names, ids=names, indirect=True, scope="function")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Check the rules that cases name, keep the selected cases, order them by profile."""
+    """Check the rules that cases name, keep the selected cases, say what they need."""
     options = config.stash[OPTIONS]
     if not options.profiles:
         return
     catalogue = config.stash[CATALOGUE]
     try:
         wanted = {rule.id for rule in catalogue.select(options.rules)} if options.rules else None
-        rules = {item.nodeid: _rules_of(item, catalogue) for item in items if _profile_of(item)}
+        rules = {item.nodeid: rules_of(item, catalogue) for item in items if profile_of(item)}
+        needs = {item.nodeid: need_of(item) for item in items}
     except UsageError as error:
         if SESSION in config.stash:
             config.stash[SESSION].usage_error = True
         raise pytest.UsageError(f"{error.message}: {error.fix}") from error
-    kept = [item for item in items if wanted is None or not _profile_of(item) or wanted & set(rules[item.nodeid])]
+    kept = [item for item in items if wanted is None or not profile_of(item) or wanted & set(rules[item.nodeid])]
     dropped = [item for item in items if item not in kept]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
-    # grouped by profile: a worker keeps its connection, and contiguous shares keep all guests busy
-    order = {profile.name: number for number, profile in enumerate(options.profiles)}
-    exclusive = {item.nodeid: item.get_closest_marker("exclusive") is not None for item in kept}
-    items[:] = sorted(kept, key=lambda item: (order.get(_profile_of(item), -1), exclusive[item.nodeid]))
-
-
-def _profile_of(item: pytest.Item) -> str:
-    callspec = getattr(item, "callspec", None)
-    return str(callspec.params.get("guest", "")) if callspec is not None else ""
-
-
-def _rules_of(item: pytest.Item, catalogue: Catalogue) -> tuple[str, ...]:
-    named = [str(rule_id) for mark in item.iter_markers("rule") for rule_id in mark.args]
-    if not named:
-        raise UsageError(f"{item.nodeid} names no rule", fix='add @pytest.mark.rule("WSK-...")')
-    return tuple(dict.fromkeys(catalogue.get(rule_id).id for rule_id in named))
+    own = [needs[item.nodeid] for item in kept]
+    worker = config.stash.get(WORKER, None)
+    if worker is None:
+        items[:] = kept
+        return
+    worker.leases.plan(own)
+    if SESSION in config.stash:
+        # in this process nobody else decides: profile by profile, as a worker would be given them
+        run = config.stash[SESSION]
+        order = {profile.name: number for number, profile in enumerate(options.profiles)}
+        own = in_order(run.need(need.item) for need in own)
+        own.sort(key=lambda need: order.get(need.profile, -1))
+    by_id = {item.nodeid: item for item in kept}
+    items[:] = [by_id[need.item] for need in own]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give the item its case; leave hazardous ones out."""
     worker = item.config.stash.get(WORKER, None)
-    profile = _profile_of(item)
+    profile = profile_of(item)
     if worker is None or not profile:
         return
     case = Case(
         item=item.nodeid,
         case=case_name(item.nodeid, profile),
         profile=profile,
-        rules=_rules_of(item, worker.catalogue),
+        rules=rules_of(item, worker.catalogue),
         worker=worker,
-        exclusive=item.get_closest_marker("exclusive") is not None,
+        need=need_of(item),
     )
     item.stash[CASE] = case
     if worker.over:
         raise LabError("the run is over", why=worker.over)
+    lacking = lacks(case.need, worker.options)
+    if lacking:
+        pytest.skip(lacking)
     if item.get_closest_marker("hazard") is not None and not worker.options.hazard:
         pytest.skip("it can crash the guest: run it with --hazard, in guests that can be thrown away")
 
@@ -237,11 +255,13 @@ class _Recorder:
         """Emitted when a file was collected; a broken case file is a usage error."""
         self._run.usage_error = self._run.usage_error or report.failed
 
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Emitted when pytest itself, a plugin or a worker fails outside of any case: something was not run."""
+        self._run.failed("InternalError", str(excrepr).strip().splitlines()[-1])
+
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Emitted when the user ends the run, and for `pytest.exit`."""
-        self._run.interrupted = self._run.interrupted or not excinfo.errisinstance(
-            (pytest.Session.Interrupted, pytest.exit.Exception)
-        )
+        """Emitted when the user ends the run; other ways of ending it early are kinds of this exception, too."""
+        self._run.interrupted = self._run.interrupted or excinfo.type is KeyboardInterrupt
 
 
 @pytest.hookimpl(tryfirst=True)

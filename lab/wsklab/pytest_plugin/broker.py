@@ -1,60 +1,35 @@
 """The lease broker: a few threads in the pytest controller that hand guests to workers.
 
-Workers speak to it over a UNIX socket (mode 0600), one JSON document per line, one connection per worker:
-
-    {"op": "acquire", "profiles": [...], "exclusive": false, "timeout_s": 600}   -> {"lease": {...}} | {"error": {...}}
-    {"op": "release", "lease": 7, "dirty": false, "reason": ""}                  -> {"ok": true}
-    {"op": "explain", "guest": "...", "operation": "", "channel_lost": true}     -> {"fault", "reason", "signals"}
-
-The end of a worker's connection returns its leases dirty. Without xdist the same `Broker` is called in
-process. Guests are made at the same time, a thread each; requests for a profile wait for its guests only.
+Workers reach it over a UNIX socket (`broker_socket`); without xdist the same `Broker` is called in process.
+Guests are made at the same time, a thread each; requests for a profile wait for its guests only.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
 import logging
-import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from wsklab.deadline import Deadline
-from wsklab.errors import BootError, LabError, LeaseError, LeaseExpired, LeaseUnavailable
-from wsklab.lease_protocol import GuestHandle, GuestProvider, Lease
+from wsklab.errors import BootError, HostFull, LabError, LeaseError, LeaseExpired, LeaseUnavailable
+from wsklab.lease_protocol import GuestHandle, GuestProvider, KeptGuest, Lease, Reset
+from wsklab.pytest_plugin.broker_socket import BrokerSocket
 from wsklab.pytest_plugin.lease_model import PORTS_PER_LEASE, Grant, LeaseModel
+from wsklab.pytest_plugin.leases import Story
+from wsklab.pytest_plugin.schedule import Need
 
-__all__ = ["LINE_LIMIT", "Broker", "GuestFailure", "Leases", "Story", "error_document", "receive_line"]
+__all__ = ["KEPT", "REPLACEMENTS", "Broker", "GuestFailure"]
 
 _log = logging.getLogger(__name__)
 
-#: The longest line of the broker's conversation, in bytes; a longer one ends the connection.
-LINE_LIMIT = 1 << 18
-
-#: How often the guests of one profile are replaced before the profile is given up.
+#: How often the guests of one profile are replaced because they were dirty, before the profile is given up.
 REPLACEMENTS = 4
-
-
-class Leases(Protocol):
-    """What fixtures use: the broker itself, or the worker's client of it."""
-
-    def acquire(self, profiles: Sequence[str], *, exclusive: bool, deadline: Deadline) -> Lease: ...
-    def release(self, lease: Lease, *, dirty: bool, reason: str) -> None: ...
-    def explain(self, guest: str, *, operation: str, channel_lost: bool) -> Story: ...
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """An explanation as it crosses a process border: `crashed`, `hung` or `lab_error`, why, and the signals."""
-
-    fault: str
-    reason: str
-    signals: Mapping[str, object]
+#: How many guests of one profile are kept for failed cases; a run that fails everywhere must not fill the host.
+KEPT = 2
 
 
 class GuestFailure:
@@ -75,30 +50,6 @@ class GuestFailure:
         return isinstance(self.error, BootError)
 
 
-def error_document(error: LabError) -> dict[str, str]:
-    """An error as it crosses a process border."""
-    return {"class": type(error).__name__, "message": error.message, "why": error.why, "fix": error.fix}
-
-
-def receive_line(connection: socket.socket, buffer: bytearray) -> bytes | None:
-    """The next line without its end; None at end of file, on a broken connection, or when it is too long."""
-    while True:
-        end = buffer.find(b"\n")
-        if end >= 0:
-            line = bytes(buffer[:end])
-            del buffer[: end + 1]
-            return line
-        if len(buffer) > LINE_LIMIT:
-            return None
-        try:
-            piece = connection.recv(65536)
-        except OSError:
-            return None
-        if not piece:
-            return None
-        buffer.extend(piece)
-
-
 class Broker:
     """Guests in, leases out. A context manager: entering starts the guests, leaving gives them back.
 
@@ -115,31 +66,34 @@ class Broker:
         self._provider = provider
         self._profiles = tuple(profiles)
         self._each = each
-        self._address = address
         self._model = LeaseModel()
         self._change = threading.Condition()
         self._handles: dict[str, GuestHandle] = {}
         self._granted: dict[int, Grant] = {}
-        self._coming: dict[str, int] = dict.fromkeys(self._profiles, each)
-        self._replacements: dict[str, int] = dict.fromkeys(self._profiles, 0)
-        self._listener: socket.socket | None = None
-        self._connections: set[socket.socket] = set()
+        self._coming: Counter[str] = Counter(dict.fromkeys(self._profiles, each))
+        self._replacements: Counter[str] = Counter()
+        #: leases whose guests nobody gets afterwards
+        self._own: set[int] = set()
+        self._keeping: Counter[str] = Counter()
+        #: why a leased guest is to be kept, by its name
+        self._wishes: dict[str, str] = {}
         self._threads: list[threading.Thread] = []
         self._closed = False
+        self._socket = BrokerSocket(self, address, self._spawn) if address is not None else None
         #: every guest that the run had, in the order of readiness
         self.seen: list[GuestHandle] = []
         #: every guest that could not be made
         self.failures: list[GuestFailure] = []
+        #: the guests of failed cases that are the user's now
+        self.kept: list[KeptGuest] = []
+        #: what the user should know although it changes no verdict
+        self.notes: list[LabError] = []
+        #: what the items of the run need, by node id, as the workers said
+        self.needs: dict[str, Need] = {}
 
     def __enter__(self) -> Broker:
-        if self._address is not None:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._listener = listener
-            self._address.unlink(missing_ok=True)
-            listener.bind(str(self._address))
-            self._address.chmod(0o600)
-            listener.listen(64)
-            self._spawn(self._accept, "accept")
+        if self._socket is not None:
+            self._socket.open()
         for profile in self._profiles:
             for number in range(self._each):
                 self._spawn(functools.partial(self._provide, profile), f"{profile}-{number}")
@@ -154,20 +108,22 @@ class Broker:
             if self._closed:
                 return
             self._closed = True
-            connections = tuple(self._connections)
             self._change.notify_all()
-        if self._listener is not None:
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-            if self._address is not None:
-                self._address.unlink(missing_ok=True)
-        for connection in connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        if self._socket is not None:
+            self._socket.close()
         self._provider.close()
         for thread in self._threads:
             thread.join(5.0)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        with self._change:
+            return len(self._model.waiting)
+
+    def plan(self, needs: Sequence[Need]) -> None:
+        """A worker says what the items need that it has collected; all workers say the same."""
+        self.needs.update((need.item, need) for need in needs)
 
     def acquire(
         self,
@@ -175,21 +131,25 @@ class Broker:
         *,
         exclusive: bool,
         deadline: Deadline,
+        reset: Reset = Reset.NONE,
         owner: str = "main",
         alive: Callable[[], bool] = lambda: True,
     ) -> Lease:
         """Wait for a lease on one guest of each named profile.
 
         Args:
+            reset: from `Reset.DRIVER` on the lease is exclusive; a rung that makes guests is taken here,
+                reloading the driver is left to whoever has the lease.
             owner: who asks; holds one lease at a time.
             alive: asked now and then; when it answers no, the request leaves the queue.
 
         Raises:
-            LeaseUnavailable: a profile has no guest and none is coming; its `why` says why.
+            LeaseUnavailable: a profile has too few guests and none is coming; its `why` says why.
             LeaseError: the run is over, or the owner is gone. DeadlineExceeded: nobody gave one back in time.
         """
+        alone = exclusive or reset is not Reset.NONE
         with self._change:
-            ticket = self._model.request(owner, profiles, exclusive=exclusive)
+            ticket = self._model.request(owner, profiles, exclusive=alone, fresh=reset.makes_guest)
             try:
                 self._pump()
                 while ticket not in self._granted:
@@ -201,15 +161,58 @@ class Broker:
                 if not alive():
                     self._replace(self._model.release(ticket, dirty=False), "")
                     raise LeaseError("the worker is gone", why="it died just before its request was granted")
-                return self._lease(grant)
             except LabError:
                 self._model.cancel(ticket)
                 self._pump()
                 raise
+        started = time.monotonic()
+        if reset.makes_guest:
+            self._renew(grant, reset)
+        with self._change:
+            if reset.makes_guest:
+                self._own.add(ticket)
+            return self._lease(ticket, time.monotonic() - started if reset.makes_guest else 0.0)
 
-    def release(self, lease: Lease, *, dirty: bool, reason: str) -> None:
-        """Give a lease back; a dirty guest is replaced."""
-        self._release(lease.id, dirty=dirty, reason=reason)
+    def release(self, lease: Lease, *, dirty: bool, reason: str, keep: bool = False) -> None:
+        """Give a lease back; a dirty guest is replaced.
+
+        Args:
+            keep: leave the guests to the user, as soon as nobody else has them.
+        """
+        self.give_back(lease.id, dirty=dirty, reason=reason, keep=keep)
+
+    def give_back(self, lease_id: int, *, dirty: bool, reason: str, keep: bool = False, owner: str = "") -> None:
+        """See `release`.
+
+        Args:
+            owner: who gives it back; "" is not checked.
+
+        Raises:
+            LeaseExpired: the lease is not that owner's (any more).
+        """
+        with self._change:
+            grant = next((own for own in self._model.leases if own.ticket == lease_id), None)
+            if grant is None or owner not in {"", grant.owner}:
+                raise LeaseExpired(f"lease {lease_id} does not belong to {owner or 'anybody'}")
+            if keep:
+                self._wishes.update(dict.fromkeys(grant.guests, reason))
+            own = lease_id in self._own
+            self._own.discard(lease_id)
+            finished = self._model.release(lease_id, dirty=dirty or keep or own)
+            wanted = {name: self._handles[name] for name in finished if name in self._wishes}
+            self._replace([name for name in finished if name not in wanted], reason, planned=own and not dirty)
+            self._pump()
+        for handle in wanted.values():
+            self._keep(handle, self._wishes.pop(handle.name))
+
+    def worker_ended(self, owner: str) -> None:
+        """A worker's conversation is over: whatever it had comes back dirty."""
+        with self._change:
+            for ticket, grant in tuple(self._granted.items()):
+                if grant.owner == owner:
+                    del self._granted[ticket]
+            self._replace(self._model.drop_owner(owner), f"{owner} died while it held the guest")
+            self._pump()
 
     def explain(self, guest: str, *, operation: str, channel_lost: bool) -> Story:
         """Ask the provider whose fault it is that a case did not end by itself; never raises for a lost guest."""
@@ -220,6 +223,11 @@ class Broker:
         return Story(str(told.fault), told.reason, dict(told.signals))
 
     # ---- guests
+
+    def _spawn(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=f"broker-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _provide(self, profile: str) -> None:
         self._admit(profile, functools.partial(self._provider.provide, profile))
@@ -246,29 +254,92 @@ class Broker:
     def _failed(self, profile: str, error: LabError) -> None:
         with self._change:
             self._coming[profile] -= 1
-            self.failures.append(GuestFailure(profile, error))
+            # the end of a run is no failure of the guests that were still being made
+            if not self._closed:
+                self.failures.append(GuestFailure(profile, error))
             self._change.notify_all()
 
-    def _replace(self, names: Sequence[str], reason: str) -> None:
-        """Start the replacement of guests that the model has let go; called with the lock held."""
+    def _replace(self, names: Sequence[str], reason: str, *, planned: bool = False) -> None:
+        """Start the replacement of guests that the model has let go; called with the lock held.
+
+        Args:
+            planned: the case had them for itself, nothing is wrong with them.
+        """
         for name in names:
             handle = self._handles.pop(name)
+            self._wishes.pop(name, None)
             if self._closed:
                 continue
-            if self._replacements[handle.profile] >= REPLACEMENTS:
-                self.failures.append(
-                    GuestFailure(
-                        handle.profile,
-                        LeaseUnavailable(
-                            f"{handle.profile} was replaced {REPLACEMENTS} times and is given up", why=reason
-                        ),
-                    )
+            if not planned and self._replacements[handle.profile] >= REPLACEMENTS:
+                gone = LeaseUnavailable(
+                    f"{handle.profile} was replaced {REPLACEMENTS} times and is given up", why=reason
                 )
+                self.failures.append(GuestFailure(handle.profile, gone))
                 continue
-            self._replacements[handle.profile] += 1
-            self._coming[handle.profile] += 1
+            self._replacements[handle.profile] += not planned
             make = functools.partial(self._provider.replace, handle, reason)
-            self._spawn(functools.partial(self._admit, handle.profile, make), f"replace-{name}")
+            self._make(handle.profile, make, f"replace-{name}")
+
+    def _make(self, profile: str, make: Callable[[], GuestHandle], name: str) -> None:
+        """Make a guest in a thread of its own; called with the lock held."""
+        self._coming[profile] += 1
+        self._spawn(functools.partial(self._admit, profile, make), name)
+
+    def _keep(self, handle: GuestHandle, why: str) -> None:
+        """Leave a guest to the user and make another; one that cannot be kept is replaced as a dirty one is."""
+        with self._change:
+            self._keeping[handle.profile] += 1
+            if self._closed or self._keeping[handle.profile] > KEPT:
+                self._replace([handle.name], why)
+                return
+        try:
+            kept = self._provider.keep(handle, why)
+        except LabError as error:
+            with self._change:
+                self.notes.append(error)
+                self._replace([handle.name], why)
+            return
+        with self._change:
+            del self._handles[handle.name]
+            self.kept.append(kept)
+            self._make(handle.profile, functools.partial(self._beside, kept), f"beside-{handle.name}")
+
+    def _beside(self, kept: KeptGuest) -> GuestHandle:
+        """A guest in the place of a kept one; where both do not fit, the run needs the room."""
+        try:
+            return self._provider.provide(kept.profile)
+        except HostFull as error:
+            with self._change:
+                self.kept.remove(kept)
+                self.notes.append(HostFull(f"{kept.name} could not be kept", why=error.message, fix=error.fix))
+            self._provider.unkeep(kept)
+            return self._provider.provide(kept.profile)
+
+    def _renew(self, grant: Grant, reset: Reset) -> None:
+        """Put guests that nobody has had in the place of those of an exclusive lease; they are made at once.
+
+        Raises:
+            LeaseUnavailable: one could not be made; the lease has been given back.
+        """
+        for name in grant.guests:
+            with self._change:
+                handle = self._handles[name]
+            boot = reset is Reset.REBUILD
+            if name not in grant.used and not (boot and handle.method != "boot"):
+                continue
+            try:
+                made = self._provider.replace(handle, f"a case asked for the reset {reset}", boot=boot)
+            except LabError as error:
+                why = f"{error.message}: {error.why}"
+                self.give_back(grant.ticket, dirty=True, reason=why)
+                raise LeaseUnavailable(
+                    f"no fresh guest of {handle.profile} could be made", why=why, fix=error.fix
+                ) from error
+            with self._change:
+                self._model.swap(grant.ticket, name, made.name)
+                del self._handles[name]
+                self._handles[made.name] = made
+                self.seen.append(made)
 
     # ---- leases
 
@@ -278,7 +349,8 @@ class Broker:
             self._granted[grant.ticket] = grant
         self._change.notify_all()
 
-    def _lease(self, grant: Grant) -> Lease:
+    def _lease(self, ticket: int, reset_s: float) -> Lease:
+        grant = next(own for own in self._model.leases if own.ticket == ticket)
         return Lease(
             id=grant.ticket,
             owner=grant.owner,
@@ -287,6 +359,7 @@ class Broker:
             first_port=grant.first_port,
             port_count=PORTS_PER_LEASE,
             loopback=grant.loopback,
+            reset_s=round(reset_s, 3),
         )
 
     def _check_waiting(self, profiles: Sequence[str], alive: Callable[[], bool]) -> None:
@@ -294,107 +367,17 @@ class Broker:
             raise LeaseError("the run is over", why="the broker was closed while the case waited for a guest")
         if not alive():
             raise LeaseError("the worker is gone")
-        for profile in profiles:
-            if profile not in self._coming:
+        there = Counter(handle.profile for handle in self._handles.values())
+        for profile, wanted in Counter(profiles).items():
+            if profile not in self._profiles:
                 raise LeaseUnavailable(f"the run has no guests of profile {profile}")
-            if not self._coming[profile] and not self._has_guest(profile):
+            possible = there[profile] + self._coming[profile]
+            if possible < wanted:
                 failure = next((one for one in reversed(self.failures) if one.profile == profile), None)
                 raise LeaseUnavailable(
-                    f"no guest of profile {profile} is left",
+                    f"no guest of profile {profile} is left"
+                    if not possible
+                    else f"the case wants {wanted} guests of {profile}, there are {possible}",
                     why=f"{failure.error.message}: {failure.error.why}" if failure else "",
-                    fix=failure.error.fix if failure else "",
+                    fix=failure.error.fix if failure else f"--guests-each {wanted}",
                 )
-
-    def _has_guest(self, profile: str) -> bool:
-        return any(handle.profile == profile for handle in self._handles.values())
-
-    def _release(self, lease_id: int, *, dirty: bool, reason: str) -> None:
-        with self._change:
-            self._replace(self._model.release(lease_id, dirty=dirty), reason)
-            self._pump()
-
-    # ---- workers
-
-    def _spawn(self, target: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=target, name=f"broker-{name}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        listener = self._listener
-        assert listener is not None
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with self._change:
-                if self._closed:
-                    connection.close()
-                    return
-                self._connections.add(connection)
-                owner = f"worker-{len(self._threads)}"
-            self._spawn(functools.partial(self._serve, connection, owner), owner)
-
-    def _serve(self, connection: socket.socket, owner: str) -> None:
-        """One worker's conversation, until its end of file."""
-        buffer = bytearray()
-        try:
-            while (line := receive_line(connection, buffer)) is not None:
-                try:
-                    answer = self._answer(line, connection, owner)
-                except LabError as error:
-                    answer = {"error": error_document(error)}
-                except (ValueError, KeyError, TypeError) as error:
-                    answer = {"error": error_document(LeaseError("not a request", why=repr(error)))}
-                connection.sendall(json.dumps(answer, default=str).encode() + b"\n")
-        except OSError as error:
-            _log.warning("%s: %s", owner, error)
-        finally:
-            with self._change:
-                self._connections.discard(connection)
-                for ticket, grant in tuple(self._granted.items()):
-                    if grant.owner == owner:
-                        del self._granted[ticket]
-                self._replace(self._model.drop_owner(owner), f"{owner} died while it held the guest")
-                self._pump()
-            connection.close()
-
-    def _answer(self, line: bytes, connection: socket.socket, owner: str) -> Mapping[str, object]:
-        request = json.loads(line)
-        if request["op"] == "acquire":
-            lease = self.acquire(
-                [str(profile) for profile in request["profiles"]],
-                exclusive=bool(request["exclusive"]),
-                deadline=Deadline.after(float(request["timeout_s"])),
-                owner=owner,
-                alive=lambda: _is_open(connection),
-            )
-            return {"lease": lease.model_dump(mode="json")}
-        if request["op"] == "release":
-            self._check_owner(int(request["lease"]), owner)
-            self._release(int(request["lease"]), dirty=bool(request["dirty"]), reason=str(request["reason"]))
-            return {"ok": True}
-        if request["op"] == "explain":
-            story = self.explain(
-                str(request["guest"]),
-                operation=str(request["operation"]),
-                channel_lost=bool(request["channel_lost"]),
-            )
-            return {"fault": story.fault, "reason": story.reason, "signals": dict(story.signals)}
-        raise LeaseError(f"the broker does not know {str(request['op'])[:40]!r}")
-
-    def _check_owner(self, lease_id: int, owner: str) -> None:
-        with self._change:
-            if not any(grant.ticket == lease_id and grant.owner == owner for grant in self._model.leases):
-                raise LeaseExpired(f"lease {lease_id} does not belong to {owner}")
-
-
-def _is_open(connection: socket.socket) -> bool:
-    """Whether the other side still holds the connection; consumes nothing."""
-    try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False

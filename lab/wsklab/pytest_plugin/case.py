@@ -23,14 +23,15 @@ from wsklab.errors import (
     HostError,
     LabError,
 )
-from wsklab.lease_protocol import GuestHandle, Lease
-from wsklab.pytest_plugin.broker import Leases, Story
+from wsklab.lease_protocol import GuestHandle, Lease, Reset
 from wsklab.pytest_plugin.judge import timeline
 from wsklab.pytest_plugin.lease_client import BrokerGone
+from wsklab.pytest_plugin.leases import Leases, Story
 from wsklab.pytest_plugin.links import Links
 from wsklab.pytest_plugin.observe import Observe
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.options import RunOptions
+from wsklab.pytest_plugin.schedule import Need
 from wsklab.records import Record
 from wsklab.results.model import CaseResult, RuleResult
 from wsklab.rules import Catalogue
@@ -81,7 +82,7 @@ class Case:
     profile: str
     rules: tuple[str, ...]
     worker: Worker
-    exclusive: bool = False
+    need: Need
     lease: Lease | None = None
     observe: Observe | None = None
     clients: list[ObservedClient] = field(default_factory=list)
@@ -89,6 +90,7 @@ class Case:
     message: str = ""
     dirty: bool = False
     settled: bool = False
+    reset_s: float = 0.0
     story: Story | None = None
     started: str = field(default_factory=now)
     _clock: float = field(default_factory=time.monotonic)
@@ -101,14 +103,27 @@ class Case:
     # ---- lease
 
     def acquire(self) -> GuestHandle:
-        """Wait for the guest; see `Broker.acquire` for the errors."""
+        """Wait for the guests; see `Broker.acquire` for the errors."""
         options = self.worker.options
         self.lease = self.worker.leases.acquire(
-            [self.profile], exclusive=self.exclusive, deadline=Deadline.after(options.lease_s * options.scale)
+            self.need.profiles,
+            exclusive=self.need.exclusive,
+            reset=self.need.reset,
+            deadline=Deadline.after(options.lease_s * options.scale),
         )
-        self._clock = time.monotonic()
+        self.reset_s = self.lease.reset_s
+        self._clock = time.monotonic() - self.reset_s
         self.started = now()
         return self.lease.guests[0]
+
+    def restart_driver(self) -> None:
+        """Take the rung of the reset ladder that is the worker's: the driver, loaded anew in all guests."""
+        if self.lease is None or self.need.reset is not Reset.DRIVER:
+            return
+        started = time.monotonic()
+        for handle in self.lease.guests:
+            self.worker.links.get(handle).restart_driver()
+        self.reset_s += time.monotonic() - started
 
     def release(self) -> None:
         """Give the guest back, dirty when the case left it in a state that nobody knows."""
@@ -117,7 +132,13 @@ class Case:
         if self.dirty:
             for handle in self.lease.guests:
                 self.worker.links.drop(handle.name)
-        self.worker.leases.release(self.lease, dirty=self.dirty, reason=f"{self.item}: {self.message}"[:500])
+        failed = self.verdict in {CaseVerdict.FAILED, CaseVerdict.CRASHED, CaseVerdict.HUNG}
+        self.worker.leases.release(
+            self.lease,
+            dirty=self.dirty,
+            reason=f"{self.item}: {self._first_line()}"[:500],
+            keep=failed and self.worker.options.keep_failed,
+        )
 
     # ---- verdict
 
@@ -155,12 +176,17 @@ class Case:
         ), _said(error)
 
     def _explained(self, error: LabError, *, operation: str, channel_lost: bool) -> tuple[CaseVerdict, str]:
-        if self.handle is None:
+        if self.lease is None:
             return CaseVerdict.LAB_ERROR, _said(error)
         try:
-            story = self.worker.leases.explain(self.handle.name, operation=operation, channel_lost=channel_lost)
+            stories = [
+                self.worker.leases.explain(handle.name, operation=operation, channel_lost=channel_lost)
+                for handle in self.lease.guests
+            ]
         except LabError as silent:
             return CaseVerdict.LAB_ERROR, f"{_said(error)}; nobody can explain it: {silent.message}"
+        # of several guests one is to blame: a death explains more than a hang, a hang more than a broken channel
+        story = min(stories, key=lambda told: ("crashed", "hung", told.fault).index(told.fault))
         self.story = story
         known = {verdict.value: verdict for verdict in (CaseVerdict.CRASHED, CaseVerdict.HUNG, CaseVerdict.LAB_ERROR)}
         return known.get(story.fault, CaseVerdict.LAB_ERROR), f"{story.reason} ({_said(error)})"
@@ -211,16 +237,21 @@ class Case:
             worker=self.worker.name,
             started=self.started,
             seconds=round(time.monotonic() - self._clock, 3),
+            reset=self.need.reset,
+            reset_s=round(self.reset_s, 3),
             evidence=evidence,
         )
 
     def _rules(self) -> tuple[RuleResult, ...]:
-        first = self.message.splitlines()[0] if self.message else ""
+        first = self._first_line()
         if self.observe is not None:
             return self.observe.results(self.verdict, first)
         # the case never began: nothing was observed
         verdict = RuleVerdict.NOT_RUN if self.verdict is CaseVerdict.SKIPPED else RuleVerdict.LAB_ERROR
         return tuple(RuleResult(rule=rule_id, verdict=verdict, notes=(first,)) for rule_id in self.rules)
+
+    def _first_line(self) -> str:
+        return self.message.splitlines()[0] if self.message else ""
 
     def _keep_evidence(self) -> str:
         options = self.worker.options

@@ -18,8 +18,8 @@ import pytest
 from wsklab.channel.answers import NetEntry, NetTable
 from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline
-from wsklab.errors import BootError, ChannelLost, GuestCommandError, HostError
-from wsklab.lease_protocol import GuestHandle
+from wsklab.errors import BootError, ChannelLost, GuestCommandError, HostError, HostFull
+from wsklab.lease_protocol import GuestHandle, KeptGuest
 from wsklab.pytest_plugin.fake_driver import FakeDriver, Traits
 from wsklab.pytest_plugin.links import GuestLink, Reload
 
@@ -44,7 +44,8 @@ class FakeProvider:
     Args:
         kinds: the profiles and their kinds.
         baselines: files of known gaps, by profile.
-        faults: `Traits.fault` by profile; "boot" is a guest that never becomes ready.
+        faults: `Traits.fault` by profile; "boot" is a guest that never becomes ready, "unkeepable" one that
+            cannot be left to a user, "full" a host without room for a second guest beside a kept one.
         explanation: what `explain` says.
     """
 
@@ -64,14 +65,20 @@ class FakeProvider:
         self._lock = threading.Lock()
         #: names of the guests that were replaced, with the reasons
         self.replaced: list[tuple[str, str]] = []
+        #: profile and way of every guest that was asked for
+        self.asked: list[tuple[str, str]] = []
+        self.kept: list[KeptGuest] = []
         self.closed = False
 
-    def provide(self, profile: str) -> GuestHandle:
+    def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:
         """A guest of the model."""
+        self.asked.append((profile, "boot" if boot else "fork"))
         if profile not in self._kinds:
             raise HostError(f"there is no profile {profile}")
         if self._faults.get(profile) == "boot":
             raise BootError(f"{profile} never became ready", why="the model was told so", fix="look at its console")
+        if self._faults.get(profile) == "full" and any(kept.profile == profile for kept in self.kept):
+            raise HostFull("not enough memory for one more guest", why="the model was told so")
         with self._lock:
             number = next(self._numbers)
         kind = self._kinds[profile]
@@ -86,6 +93,7 @@ class FakeProvider:
             build=BUILD,
             os_version="a model in memory",
             slot=number,
+            method="boot" if boot else "fork",
             facts={
                 "irql_real": not wine,
                 "event_callbacks": not wine,
@@ -96,10 +104,29 @@ class FakeProvider:
             baseline=self._baselines.get(profile),
         )
 
-    def replace(self, handle: GuestHandle, reason: str) -> GuestHandle:
+    def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """Another one."""
         self.replaced.append((handle.name, reason))
-        return self.provide(handle.profile)
+        return self.provide(handle.profile, boot=boot)
+
+    def keep(self, handle: GuestHandle, why: str) -> KeptGuest:
+        """Write down that it is the user's."""
+        if self._faults.get(handle.profile) == "unkeepable":
+            raise HostError(f"{handle.name} cannot be kept", why="the model was told so")
+        kept = KeptGuest(
+            name=handle.name,
+            profile=handle.profile,
+            kind=handle.kind,
+            why=why,
+            enter=f"wsklab ssh {handle.name}",
+            expires="2026-11-23T16:00:00Z",
+        )
+        self.kept.append(kept)
+        return kept
+
+    def unkeep(self, kept: KeptGuest) -> None:
+        """Write down that it is gone after all."""
+        self.kept.remove(kept)
 
     def explain(self, name: str, *, operation: str, channel_lost: bool) -> FakeExplanation:  # noqa: ARG002 - protocol
         """What it was told to say."""
@@ -124,6 +151,13 @@ class FakeLink:
         )
         self._ports: dict[tuple[str, int], int] = {}
         self._devices: list[FakeDriver] = []
+
+    def restart_driver(self) -> None:
+        """The model's driver forgets everything."""
+        for device in self._devices:
+            device.close()
+        self._devices.clear()
+        self._ports.clear()
 
     def open_device(self, path: str, deadline: Deadline) -> FakeDriver:
         """A handle of the model."""

@@ -1,4 +1,4 @@
-"""What a case gets: `guest` (leased), `wsk` (its own handle of the driver), `peer`, `observe`."""
+"""What a case gets: `guest` or `lab_guests` (leased), `wsk` (its own handle of the driver), `peer`, `observe`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wsklab.pytest_plugin.observe import Observe, load_baseline
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.peer import Peer
 
-__all__ = ["LeasedGuest", "guest", "observe", "peer", "wsk"]
+__all__ = ["LeasedGuest", "guest", "lab_guests", "observe", "peer", "wsk"]
 
 #: Seconds that an ordinary operation, a peer's call or a command may take, before scaling.
 CALL_S = 10.0
@@ -111,9 +111,17 @@ def guest(request: pytest.FixtureRequest) -> Iterator[LeasedGuest]:
             gaps=load_baseline(handle.baseline, case.worker.catalogue),
         )
         case.observe.story = case.timeline
+        case.restart_driver()
         yield LeasedGuest(case, handle)
     finally:
         case.release()
+
+
+@pytest.fixture
+def lab_guests(request: pytest.FixtureRequest, guest: LeasedGuest) -> tuple[LeasedGuest, ...]:
+    """The guests that the case's mark `lab_guests` names, in its order; the first one is `guest`."""
+    case = request.node.stash[CASE]
+    return (guest, *(LeasedGuest(case, handle) for handle in case.lease.guests[1:]))
 
 
 @pytest.fixture

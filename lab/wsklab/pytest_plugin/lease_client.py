@@ -12,10 +12,17 @@ from pydantic import ValidationError
 from wsklab import errors
 from wsklab.deadline import Deadline
 from wsklab.errors import LabError, LeaseError
-from wsklab.lease_protocol import Lease
-from wsklab.pytest_plugin.broker import Story, receive_line
+from wsklab.lease_protocol import Lease, Reset
+from wsklab.pytest_plugin.leases import Story, receive_line
+from wsklab.pytest_plugin.schedule import Need
 
 __all__ = ["BrokerGone", "LeaseClient"]
+
+
+#: Longest that making fresh guests for one lease may take; their own deadlines end long before.
+_RESET_S = 3600.0
+#: Needs in one line.
+_PORTION = 200
 
 
 class BrokerGone(LeaseError):  # noqa: N818 - named for the state, like its relatives in errors.py
@@ -48,26 +55,39 @@ class LeaseClient:
         """End the conversation; leases that are out come back dirty."""
         self._socket.close()
 
-    def acquire(self, profiles: Sequence[str], *, exclusive: bool, deadline: Deadline) -> Lease:
+    def acquire(
+        self, profiles: Sequence[str], *, exclusive: bool, deadline: Deadline, reset: Reset = Reset.NONE
+    ) -> Lease:
         """Wait for a lease; see `Broker.acquire` for the errors."""
         answer = self._ask(
             {
                 "op": "acquire",
                 "profiles": list(profiles),
                 "exclusive": exclusive,
+                "reset": reset,
                 "timeout_s": deadline.remaining_s,
             },
             # the broker's own deadline ends first, with a better story
-            Deadline.after(deadline.remaining_s + 10.0),
+            Deadline.after(deadline.remaining_s + (_RESET_S if reset.makes_guest else 10.0)),
         )
         try:
             return Lease.model_validate(answer["lease"])
         except (KeyError, ValidationError) as error:
             raise LeaseError("the broker's answer is no lease", why=str(error)) from error
 
-    def release(self, lease: Lease, *, dirty: bool, reason: str) -> None:
-        """Give a lease back."""
-        self._ask({"op": "release", "lease": lease.id, "dirty": dirty, "reason": reason[:2000]}, Deadline.after(30.0))
+    def release(self, lease: Lease, *, dirty: bool, reason: str, keep: bool = False) -> None:
+        """Give a lease back; see `Broker.release`."""
+        self._ask(
+            {"op": "release", "lease": lease.id, "dirty": dirty, "reason": reason[:2000], "keep": keep},
+            # libvirt takes up to 30 s to mark a guest that is sick
+            Deadline.after(90.0 if keep else 30.0),
+        )
+
+    def plan(self, needs: Sequence[Need]) -> None:
+        """Tell the controller what the collected items need."""
+        for first in range(0, len(needs), _PORTION):
+            portion = [need.model_dump(mode="json") for need in needs[first : first + _PORTION]]
+            self._ask({"op": "plan", "needs": portion}, Deadline.after(30.0))
 
     def explain(self, guest: str, *, operation: str, channel_lost: bool) -> Story:
         """Ask the controller whose fault it is that a case did not end by itself."""

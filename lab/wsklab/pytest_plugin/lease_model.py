@@ -1,15 +1,17 @@
 """Who holds which guest, who waits: the broker's state without threads, sockets or guests.
 
-Rules. A request names all its profiles at once and is granted whole or not at all, so no two owners can wait
-for each other. Requests are served in order of arrival per profile: a request that cannot be granted stops
-later ones for the same profiles, so an exclusive request waits only for the shared leases that are out.
-A dirty guest gets no new lease and is handed out for replacement when its last lease has come back.
+Rules. A request names all its profiles at once, one of them several times if it wants several such guests, and is
+granted whole or not at all, so no two owners can wait for each other. Requests are served in order of arrival per
+profile: a request that cannot be granted stops later ones for the same profiles, so an exclusive request waits only
+for the shared leases that are out. Between two leases an owner has no claim, only a preference for the guest that it
+knows, and that counts for nothing when another guest is less busy. A dirty guest gets no new lease and is handed
+out for replacement when its last lease has come back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wsklab.errors import LeaseError
 
@@ -23,13 +25,21 @@ PORT_BLOCKS = 688
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """A request that was granted just now. `number` never repeats; `block` is the lease's own port block."""
+    """A request that was granted just now.
+
+    Attributes:
+        ticket: never repeats.
+        guests: in the order of the request's profiles.
+        used: those of them that somebody has had before.
+        block: the lease's own port block.
+    """
 
     ticket: int
     owner: str
     guests: tuple[str, ...]
     exclusive: bool
     block: int
+    used: tuple[str, ...] = ()
 
     @property
     def first_port(self) -> int:
@@ -48,7 +58,7 @@ class _Guest:
     holders: set[int] = field(default_factory=set)
     exclusive: bool = False
     dirty: bool = False
-    last_owner: str = ""
+    used: bool = False
 
 
 @dataclass(slots=True)
@@ -57,6 +67,7 @@ class _Request:
     owner: str
     profiles: tuple[str, ...]
     exclusive: bool
+    fresh: bool
 
 
 class LeaseModel:
@@ -71,6 +82,8 @@ class LeaseModel:
         self._guests: dict[str, _Guest] = {}
         self._waiting: list[_Request] = []
         self._out: dict[int, Grant] = {}
+        #: the guests that an owner knows, the latest last
+        self._known: dict[str, list[str]] = {}
         self._next = 1
 
     @property
@@ -93,8 +106,12 @@ class LeaseModel:
             raise LeaseError(f"guest {name} was offered twice")
         self._guests[name] = _Guest(profile)
 
-    def request(self, owner: str, profiles: Sequence[str], *, exclusive: bool) -> int:
-        """Queue up; returns the ticket. An owner holds or waits for one lease at a time."""
+    def request(self, owner: str, profiles: Sequence[str], *, exclusive: bool, fresh: bool = False) -> int:
+        """Queue up; returns the ticket. An owner holds or waits for one lease at a time.
+
+        Args:
+            fresh: a guest that nobody has had is preferred; whether it is one, the grant says.
+        """
         if not profiles:
             raise LeaseError("a request names at least one profile")
         if any(grant.owner == owner for grant in self.leases) or any(own.owner == owner for own in self._waiting):
@@ -105,7 +122,7 @@ class LeaseModel:
             )
         ticket = self._next
         self._next += 1
-        self._waiting.append(_Request(ticket, owner, tuple(profiles), exclusive))
+        self._waiting.append(_Request(ticket, owner, tuple(profiles), exclusive, fresh))
         return ticket
 
     def cancel(self, ticket: int) -> None:
@@ -127,16 +144,40 @@ class LeaseModel:
                 guests=chosen,
                 exclusive=request.exclusive,
                 block=self._free_block(request.ticket),
+                used=tuple(name for name in chosen if self._guests[name].used),
             )
             for name in chosen:
                 guest = self._guests[name]
                 guest.holders.add(grant.ticket)
                 guest.exclusive = request.exclusive
-                guest.last_owner = request.owner
+                guest.used = True
+                self._remember(request.owner, name)
             self._out[grant.ticket] = grant
             self._waiting.remove(request)
             granted.append(grant)
         return tuple(granted)
+
+    def swap(self, ticket: int, old: str, new: str) -> None:
+        """Put a new guest in the place of one that an exclusive lease has; the old one is forgotten.
+
+        Raises:
+            LeaseError: the lease is not out, is shared, or does not have that guest.
+        """
+        grant = self._out.get(ticket)
+        if grant is None or not grant.exclusive or old not in grant.guests or new in self._guests:
+            raise LeaseError(f"lease {ticket} cannot take {new} for {old}")
+        guest = self._guests.pop(old)
+        self._guests[new] = guest
+        self._remember(grant.owner, new)
+        names = tuple(new if name == old else name for name in grant.guests)
+        self._out[ticket] = replace(grant, guests=names, used=tuple(name for name in grant.used if name != old))
+
+    def forget(self, name: str) -> None:
+        """A guest is gone; the leases that have it come back without it."""
+        guest = self._guests.pop(name, None)
+        for ticket in guest.holders if guest else ():
+            grant = self._out[ticket]
+            self._out[ticket] = replace(grant, guests=tuple(own for own in grant.guests if own != name))
 
     def release(self, ticket: int, *, dirty: bool) -> tuple[str, ...]:
         """A lease comes back; returns the guests that are to be replaced now (the model has forgotten them)."""
@@ -158,6 +199,7 @@ class LeaseModel:
 
     def drop_owner(self, owner: str) -> tuple[str, ...]:
         """An owner died: its leases come back dirty, its requests leave the queue."""
+        self._known.pop(owner, None)
         self._waiting = [request for request in self._waiting if request.owner != owner]
         finished: list[str] = []
         for grant in self.leases:
@@ -175,17 +217,19 @@ class LeaseModel:
             ]
             if not free:
                 return None
-            # the guest whose connection the owner still has, then the least busy one
-            chosen.append(
-                min(
-                    free,
-                    key=lambda name: (
-                        len(self._guests[name].holders),
-                        self._guests[name].last_owner != request.owner,
-                    ),
-                )
-            )
+            chosen.append(min(free, key=lambda name: self._cost(request, name)))
         return tuple(chosen)
+
+    def _cost(self, request: _Request, name: str) -> tuple[bool, int, int]:
+        """What speaks against a guest: a fresh one is wanted, it is busy, the owner does not know it."""
+        known = self._known.get(request.owner, [])
+        age = len(known) - known.index(name) if name in known else len(known) + 1
+        guest = self._guests[name]
+        return request.fresh and guest.used, len(guest.holders), age
+
+    def _remember(self, owner: str, name: str) -> None:
+        known = [own for own in self._known.get(owner, []) if own in self._guests and own != name]
+        self._known[owner] = [*known, name]
 
     def _has_room(self, guest: _Guest, request: _Request) -> bool:
         if guest.dirty or guest.exclusive:

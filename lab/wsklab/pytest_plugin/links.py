@@ -62,6 +62,13 @@ class GuestLink(Protocol):
     def open_device(self, path: str, deadline: Deadline) -> IoctlDevice:
         """A new handle of a device in the guest."""
 
+    def restart_driver(self) -> None:
+        """Stop the driver, once nobody uses it any more, and start it again.
+
+        Raises:
+            DriverUnloadStuck: somebody still uses it. DriverLoadError: it does not start again.
+        """
+
     def run(self, command: str, deadline: Deadline) -> CommandResult:
         """A command line in the guest; raises `GuestCommandError` when it fails."""
 

@@ -27,6 +27,7 @@ class RunOptions(BaseModel):
     Attributes:
         profiles: the guest profiles; empty when this pytest run has nothing to do with guests.
         run_id, results: the run's name and the folder of all runs.
+        history: the file that says how long cases took in earlier runs; None: nobody knows.
         broker: the broker's socket; set in workers only.
         allow_unimplemented: rules that wait for the driver do not make the run undecided.
         hazard: also run cases that can crash the guest.
@@ -43,6 +44,7 @@ class RunOptions(BaseModel):
     profiles: tuple[Profile, ...] = ()
     run_id: str = ""
     results: Path = Path("results")
+    history: Path | None = None
     broker: Path | None = None
     allow_unimplemented: bool = False
     hazard: bool = False
@@ -69,6 +71,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption("--wsklab-run", default="", metavar="ID", help="the run's id")
     group.addoption("--wsklab-results", default="results", metavar="DIR", help="folder of all runs")
+    group.addoption("--wsklab-history", default="", metavar="FILE", help="how long cases took in earlier runs")
     group.addoption("--wsklab-broker", default="", metavar="PATH", help="the lease broker's socket (set for workers)")
     group.addoption(
         "--wsklab-allow-unimplemented", action="store_true", help="rules that wait for the driver count as success"
@@ -102,6 +105,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         profiles=tuple(profiles),
         run_id=worker.get("wsklab_run", "") or config.getoption("--wsklab-run"),
         results=Path(config.getoption("--wsklab-results")),
+        history=Path(history) if (history := config.getoption("--wsklab-history")) else None,
         broker=Path(broker) if broker else None,
         allow_unimplemented=config.getoption("--wsklab-allow-unimplemented"),
         hazard=config.getoption("--wsklab-hazard"),

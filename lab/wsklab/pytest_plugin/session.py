@@ -13,9 +13,12 @@ import pytest
 
 from wsklab.artifacts import now, visible
 from wsklab.lease_protocol import GuestHandle, GuestProvider
-from wsklab.pytest_plugin.broker import Broker, error_document
+from wsklab.pytest_plugin.broker import Broker
 from wsklab.pytest_plugin.case import case_name
+from wsklab.pytest_plugin.leases import error_document
 from wsklab.pytest_plugin.options import RunOptions
+from wsklab.pytest_plugin.schedule import Need
+from wsklab.results.history import History
 from wsklab.results.model import CaseResult, GuestResult, RuleResult, RunDocument
 from wsklab.results.store import RunDirectory
 from wsklab.results.summary import document_of
@@ -48,16 +51,36 @@ class RunSession:
         #: the rules of every item that was set up, for one whose worker dies
         self.rules: dict[str, tuple[str, ...]] = {}
         self.usage_error = False
+        self.lab_error = False
         self.interrupted = False
         self.document: RunDocument | None = None
         #: items that ran again because their first worker died
         self.reruns: set[str] = set()
+        self._history = History.load(options.history)
         self._started = now()
         self._clock = time.monotonic()
 
     def start(self) -> None:
         """Open the broker; the guests are made while pytest collects."""
         self.broker.__enter__()
+
+    def need(self, item: str) -> Need:
+        """What an item needs, with what earlier runs say of its time."""
+        known = self.broker.needs.get(item, Need(item=item))
+        if not known.profile:
+            return known
+        seconds = self._history.expected_s(known.profile, case_name(item, known.profile))
+        return known.model_copy(update={"seconds": seconds})
+
+    def collection_differs(self, message: str) -> None:
+        """Workers do not agree about the items: nothing can be handed out."""
+        self.failed("CollectionDiffers", message)
+        self.usage_error = True
+
+    def failed(self, kind: str, message: str) -> None:
+        """The run itself went wrong: whatever the cases say, not everything was decided."""
+        self.notes.append({"class": kind, "message": visible(message), "why": "", "fix": "see the output of the run"})
+        self.lab_error = True
 
     def add(self, line: str, worker: str) -> None:
         """Take the line that a worker's report carries."""
@@ -95,6 +118,9 @@ class RunSession:
         self.broker.close()
         shutil.rmtree(self._runtime, ignore_errors=True)
         failures = [{"profile": failure.profile, **error_document(failure.error)} for failure in self.broker.failures]
+        # guests of one profile that failed for the same reason are one problem
+        failures = [failure for number, failure in enumerate(failures) if failure not in failures[:number]]
+        self.notes.extend(error_document(note) for note in self.broker.notes)
         self.document = document_of(
             run_id=self.options.run_id,
             started=self._started,
@@ -107,13 +133,19 @@ class RunSession:
             selected=selected,
             with_cases=with_cases,
             problems=[*self.notes, *failures],
-            lab_error=bool(failures),
+            kept=self.broker.kept,
+            lab_error=self.lab_error or bool(failures),
             never_ready=any(failure.never_ready for failure in self.broker.failures),
             allow_unimplemented=self.options.allow_unimplemented,
             usage_error=self.usage_error,
             interrupted=self.interrupted,
         )
         self.directory.finish(self.document, self.cases, self.catalogue)
+        if self.options.history is not None:
+            # another run of this home may have written it meanwhile
+            history = History.load(self.options.history)
+            history.add(self.cases)
+            history.save(self.options.history)
         return self.document
 
 

@@ -12,10 +12,11 @@ from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import CommandResult
 from wsklab.channel.ssh import SshChannel
 from wsklab.deadline import Deadline, Timeouts
-from wsklab.deploy import OWN_SERVICE, WSKCTL
+from wsklab.deploy import OWN_SERVICE, WSKCTL, restart
 from wsklab.errors import LabError
 from wsklab.lease_protocol import GuestHandle
 from wsklab.pytest_plugin.links import Reload, read_reloads
+from wsklab.service import DriverService
 
 __all__ = ["SshLink"]
 
@@ -46,6 +47,10 @@ class SshLink:
         if self._client is None:
             self._client = DeviceClient.open(self._channel, self._timeouts.after(15.0))
         return self._client
+
+    def restart_driver(self) -> None:
+        """See `GuestLink`."""
+        restart(self._channel, DriverService(self._channel, OWN_SERVICE), self._timeouts, own=True)
 
     def run(self, command: str, deadline: Deadline) -> CommandResult:
         """See `GuestLink`."""

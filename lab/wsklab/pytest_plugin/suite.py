@@ -66,6 +66,7 @@ def suite_arguments(
         f"--wsklab-profiles={','.join(f'{profile.name}={profile.kind}' for profile in options.profiles)}",
         f"--wsklab-run={options.run_id}",
         f"--wsklab-results={options.results.absolute()}",
+        f"--wsklab-history={options.history.absolute() if options.history else ''}",
         f"--wsklab-rules={options.rules}",
         f"--wsklab-guests-each={options.each}",
         f"--wsklab-require={','.join(options.require)}",
@@ -82,8 +83,8 @@ def suite_arguments(
     loaded = [] if _has_entry_point() else ["-p", PLUGIN]
     for plugin in plugins:
         loaded += ["-p", plugin]
-    # worksteal: items are ordered by profile, so the first contiguous shares keep all guests busy
-    spread = ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else ["-p", "no:xdist"]
+    # which worker runs what is decided by `schedule`, whatever the word behind --dist
+    spread = ["-n", str(workers), "--dist", "load"] if workers > 1 else ["-p", "no:xdist"]
     return [
         *loaded,
         "-c",

@@ -11,6 +11,7 @@ from wsklab.pytest_plugin.case import Worker
 from wsklab.pytest_plugin.lease_client import LeaseClient
 from wsklab.pytest_plugin.links import GuestLink, Links
 from wsklab.pytest_plugin.options import RunOptions
+from wsklab.pytest_plugin.schedule import GuestScheduling
 from wsklab.pytest_plugin.session import SESSION
 from wsklab.rules import Catalogue
 
@@ -48,6 +49,9 @@ def connect(config: pytest.Config, options: RunOptions, catalogue: Catalogue) ->
 class ControllerHooks:
     """Hooks that exist only when xdist is there; registered in the controller of a distributed run."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
     @pytest.hookimpl
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a new worker where the broker is."""
@@ -57,9 +61,21 @@ class ControllerHooks:
             node.workerinput["wsklab_run"] = run.options.run_id
 
     @pytest.hookimpl
+    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> Any:
+        """Our own order; see `schedule`."""
+        from xdist.workermanage import parse_tx_spec_config  # noqa: PLC0415 - only where xdist is
+
+        run = config.stash.get(SESSION, None)
+        if run is None:
+            return None
+        return GuestScheduling(
+            len(parse_tx_spec_config(config)), run.need, each=run.options.each, complain=run.collection_differs
+        )
+
+    @pytest.hookimpl
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: Any) -> None:
         """A worker died: its case is run once more, elsewhere."""
-        run = sched.config.stash.get(SESSION, None)
+        run = self._config.stash.get(SESSION, None)
         if run is not None and run.worker_died(crashitem, str(report.longrepr)):
             report.outcome = "rerun"  # type: ignore[assignment] # counted as neither passed nor failed
             sched.mark_test_pending(crashitem)

@@ -146,6 +146,9 @@ def render_matrix(document: RunDocument, catalogue: Catalogue, *, all_rules: boo
         for profile, counts in figure.counts:
             said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in RuleVerdict if counts[verdict])
             parts.append(Text(f"{profile}: {said}"))
+    parts.extend(
+        Text(f"{row.profile}: reset {row.reset}: {row.cases} cases, {row.seconds:.1f} s") for row in document.resets
+    )
     if document.imported:
         parts.append(Text(f"brought by {visible(document.imported, 200)}"))
     parts.extend(_findings(document))
@@ -153,6 +156,9 @@ def render_matrix(document: RunDocument, catalogue: Catalogue, *, all_rules: boo
         Text(f"problem: {visible(': '.join(part for part in problem.values() if part), 400)}", style="bold magenta")
         for problem in document.problems
     )
+    for kept in document.kept:
+        parts.append(Text(f"kept until {kept.expires}: {kept.name} ({visible(kept.why, 200)})", style="bold"))
+        parts.append(Text(f"    {kept.enter}"))
     return Group(*parts)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from wsklab.lease_protocol import KeptGuest, Reset
 from wsklab.rules import AssertionClass
 from wsklab.verdict import CaseVerdict, RuleVerdict
 
@@ -13,6 +14,7 @@ __all__ = [
     "AssertionResult",
     "CaseResult",
     "GuestResult",
+    "ResetRow",
     "RuleResult",
     "RuleRow",
     "RunDocument",
@@ -55,7 +57,8 @@ class CaseResult(_Model):
         item: the pytest node id.
         worker: the xdist worker that ran it, or `main`.
         rerun: whether it is the second attempt after its first worker died.
-        seconds: from the granted lease to the end of the tear-down.
+        seconds: from the granted lease to the end of the tear-down, the reset included.
+        reset: what was done to the guest first; `reset_s`: how long that took.
         evidence: the case's folder, relative to the run's; empty when there is none.
     """
 
@@ -75,6 +78,8 @@ class CaseResult(_Model):
     rerun: bool = False
     started: str = ""
     seconds: float = 0.0
+    reset: Reset = Reset.NONE
+    reset_s: float = 0.0
     evidence: str = ""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -118,6 +123,17 @@ class TotalRow(_Model):
     cases: int
 
 
+class ResetRow(_Model):
+    """What the resets of one sort cost the cases of a profile: seconds in all, and of each case by its name."""
+
+    profile: str
+    kind: str
+    reset: Reset
+    cases: int
+    seconds: float
+    costs: dict[str, float] = Field(default_factory=dict)
+
+
 class RunDocument(_Model):
     """What `run --json` prints and `run.json` holds."""
 
@@ -130,6 +146,9 @@ class RunDocument(_Model):
     guests: tuple[GuestResult, ...] = ()
     results: tuple[RuleRow, ...] = ()
     totals: tuple[TotalRow, ...] = ()
+    resets: tuple[ResetRow, ...] = ()
+    #: guests of failed cases that were left to the user
+    kept: tuple[KeptGuest, ...] = ()
     #: guests that could not be made, and lab faults outside of any case
     problems: tuple[dict[str, str], ...] = ()
     error: dict[str, Any] | None = None

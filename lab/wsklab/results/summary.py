@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from wsklab.results.model import CaseResult, GuestResult, RuleResult, RuleRow, RunDocument, TotalRow
+from wsklab.lease_protocol import KeptGuest, Reset
+from wsklab.results.model import CaseResult, GuestResult, ResetRow, RuleResult, RuleRow, RunDocument, TotalRow
 from wsklab.rules import Catalogue, Rule
 from wsklab.verdict import CaseVerdict, RuleVerdict, apply_twins, combine, exit_code, not_shown
 
-__all__ = ["document_of", "rule_rows", "totals"]
+__all__ = ["document_of", "resets", "rule_rows", "totals"]
 
 #: The most explaining sentences that a row of the matrix keeps.
 NOTES_LIMIT = 6
@@ -21,6 +22,21 @@ def totals(cases: Iterable[CaseResult]) -> tuple[TotalRow, ...]:
     return tuple(
         TotalRow(kind=kind, profile=profile, verdict=verdict, cases=count)
         for (kind, profile, verdict), count in sorted(counted.items(), key=lambda entry: entry[0][:2])
+    )
+
+
+def resets(cases: Iterable[CaseResult]) -> tuple[ResetRow, ...]:
+    """What was spent on guests before cases got them; the cheapest rung, which costs nothing, is left out."""
+    costs: dict[tuple[str, str, Reset], dict[str, float]] = {}
+    for case in cases:
+        if case.reset is not Reset.NONE:
+            own = costs.setdefault((case.kind, case.profile, case.reset), {})
+            own[case.case] = round(own.get(case.case, 0.0) + case.reset_s, 3)
+    return tuple(
+        ResetRow(
+            kind=kind, profile=profile, reset=reset, cases=len(own), seconds=round(sum(own.values()), 3), costs=own
+        )
+        for (kind, profile, reset), own in sorted(costs.items(), key=lambda row: (*row[0][:2], row[0][2].cost))
     )
 
 
@@ -97,6 +113,7 @@ def document_of(
     selected: Sequence[Rule],
     with_cases: Collection[str] = (),
     problems: Sequence[Mapping[str, str]] = (),
+    kept: Sequence[KeptGuest] = (),
     lab_error: bool = False,
     never_ready: bool = False,
     allow_unimplemented: bool = False,
@@ -125,6 +142,8 @@ def document_of(
         guests=tuple(guests),
         results=rows,
         totals=totals(case for case in cases if last[case.profile, case.item] is case.verdict),
+        resets=resets(cases),
+        kept=tuple(kept),
         problems=tuple(dict(problem) for problem in problems),
         error={
             "class": "Interrupted",
