@@ -90,6 +90,7 @@ class Lab:
         self.home = Home.open(root.expanduser().absolute())
         self.profiles: dict[str, GuestProfile] = load_profiles(images_root())
         self.store = ImageStore(self.home.images)
+        self.templates = TemplateStore(self.home.templates)
         self.slots = SlotTable(_SLOTS)
         self._users = FileLock(self.home.root / "users")
         self._probe: ProbeResult | None = None
@@ -273,7 +274,7 @@ class Lab:
         emulator = shutil.which("qemu-system-x86_64")
         return GuestStarter(
             factory=site.factory,
-            store=TemplateStore(self.home.templates),
+            store=self.templates,
             hypervisor=site.hypervisor,
             refusal=refusal,
             private_wires=private,
@@ -380,6 +381,7 @@ class Lab:
             factory=site.factory if site else None,
             network_name=self.network_name,
             alone=alone,
+            templates=self.templates,
         )
 
     @property

@@ -138,9 +138,12 @@ class Wires:
     def make(self, name: str) -> None:
         """Make the namespace and the tap, which is still outside of it: where libvirt finds it.
 
+        The slot is the caller's, so a wire of that name that is there already is what somebody killed left.
+
         Raises:
             HostCommandError: `ip` says why.
         """
+        self.remove(name)
         self._batch(f"netns add {name}", f"tuntap add dev {name} mode tap")
 
     def plug(self, name: str) -> None:
@@ -156,10 +159,11 @@ class Wires:
 
     def remove(self, name: str) -> None:
         """Take both away; no error when they are gone."""
-        if name in self.names():
-            self._ip("netns", "delete", name, check=False)
-        if self._ip("link", "show", "dev", name, check=False):
-            self._ip("link", "delete", "dev", name, check=False)
+        if name not in self.names():
+            return
+        # the namespace takes the tap with it, unless that was never plugged in
+        self._ip("link", "delete", "dev", name, check=False)
+        self._ip("netns", "delete", name, check=False)
 
     def names(self) -> list[str]:
         """The wires that exist, used or not."""

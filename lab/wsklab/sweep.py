@@ -2,7 +2,8 @@
 
 It acts on its own home id only, on a directory only with its lock, and never where a run is alive.
 Order: expired and orphaned guests, domains without a directory, directories without a domain, runs
-without a controller, slots without a directory, the network when no guest is left.
+without a controller, slots without a directory, wires without a guest, templates that nobody uses, the network when
+no guest is left.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from wsklab.deadline import Deadline
 from wsklab.domain_mark import DomainMetadata
 from wsklab.errors import DeadlineExceeded, DomainGone, HypervisorError
 from wsklab.factory import GuestFactory
-from wsklab.guest import Guest
+from wsklab.guest import Guest, read_record
 from wsklab.home import Home, open_lock
 from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
 from wsklab.lease import LeaseState, SlotTable, lease_state
+from wsklab.network import Wires
+from wsklab.template import TemplateStore
 from wsklab.user_lease import end_if_over, is_kept_for_a_day, power_off
 
 __all__ = ["Removed", "SweepReport", "Sweeper"]
@@ -60,6 +63,7 @@ class Sweeper:
         factory: finds the guests; None exactly when `hypervisor` is None.
         network_name: the lab's network, removed with its last guest.
         alone: whether no other lab process uses this home; only then the network may go.
+        templates: the home's templates; None leaves them alone.
     """
 
     home: Home
@@ -68,6 +72,7 @@ class Sweeper:
     factory: GuestFactory | None
     network_name: str
     alone: bool
+    templates: TemplateStore | None = None
 
     def expire(self, *, now: datetime | None = None) -> SweepReport:
         """Only end the users' leases that are over: what every command does at its start."""
@@ -91,6 +96,8 @@ class Sweeper:
         self._dead_runs(report, dry_run=dry_run)
         for slot in self.slots.stale() if dry_run else self.slots.drop_stale():
             report.add("slot", str(slot), "its guest directory is gone")
+        self._wires(report, dry_run=dry_run)
+        self._templates(report, dry_run=dry_run, now=moment)
         self._network(report, dry_run=dry_run)
         return report
 
@@ -147,6 +154,30 @@ class Sweeper:
             report.add("run", directory.name, "its controller is gone")
             if not dry_run:
                 shutil.rmtree(directory, ignore_errors=True)
+
+    def _wires(self, report: SweepReport, *, dry_run: bool) -> None:
+        """Wires whose guest was killed half-way, or was powered off and is only kept."""
+        wires = self.factory.wires if self.factory else None
+        for name in wires.names() if wires else ():
+            directories = list(self.home.guests.glob(f"{Wires.slot_of(name)}-*"))
+            if any(self._is_needed(directory) for directory in directories):
+                continue
+            report.add("wire", name, "no guest is on it")
+            if wires is not None and not dry_run:
+                wires.remove(name)
+
+    def _is_needed(self, directory: Path) -> bool:
+        """Whether a guest's directory is somebody's: being changed, or with a domain."""
+        with _unless_locked(directory) as free:
+            return not free or self._has_domain(directory)
+
+    def _templates(self, report: SweepReport, *, dry_run: bool, now: datetime) -> None:
+        if self.templates is None:
+            return
+        records = [read_record(directory) for directory in self.home.guests.iterdir()]
+        in_use = {record.template for record in records if record is not None}
+        for name, why in self.templates.sweep(in_use, now=now, dry_run=dry_run):
+            report.add("template", name, why)
 
     def _network(self, report: SweepReport, *, dry_run: bool) -> None:
         if self.hypervisor is None or not self.alone or self.network_name not in self.hypervisor.networks(self.home.id):

@@ -39,6 +39,9 @@ _KEY_LENGTH: Final = 20
 #: A template that nobody forked for so long is pruned; it comes back by itself when it is needed again.
 UNUSED_AFTER: Final = {"base": timedelta(days=7), "prepared": timedelta(days=1)}
 
+# Notes about forks that failed (see `starter`) say nothing any more after a day.
+_NOTE_S: Final = 86400.0
+
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 # <linux/posix_acl_xattr.h>: version 2, then tag, permissions, id of each entry
@@ -250,12 +253,11 @@ class TemplateStore:
 
     def discard(self, directory: Path) -> None:
         """Delete a template at once for everybody else; guests that run on it have its files open and go on."""
-        if not directory.exists():
-            return
-        trash = directory.with_name(f".new-trash-{directory.name}")
-        shutil.rmtree(trash, ignore_errors=True)
-        directory.rename(trash)
-        shutil.rmtree(trash, ignore_errors=True)
+        if directory.exists():
+            trash = directory.with_name(f".new-trash-{directory.name}")
+            _delete(trash)
+            directory.rename(trash)
+            _delete(trash)
 
     def sweep(self, in_use: set[str], *, now: datetime, dry_run: bool = False) -> Iterator[tuple[str, str]]:
         """Remove what nobody needs: rubbish of killed makers, templates long unused; yields name and reason.
@@ -263,7 +265,7 @@ class TemplateStore:
         Args:
             in_use: keys that guests of this home continue from.
         """
-        for folder in sorted(path for path in self._root.iterdir() if path.is_dir()):
+        for folder in sorted(path for path in self._root.glob("*") if path.is_dir()):
             for path in sorted(folder.iterdir()):
                 reason = self._why_gone(path, in_use, now)
                 if not reason:
@@ -273,12 +275,14 @@ class TemplateStore:
                     if not free or not self._why_gone(path, in_use, now):
                         continue
                     if not dry_run:
-                        self.discard(path) if not path.name.startswith(".") else shutil.rmtree(path, ignore_errors=True)
+                        self.discard(path) if path.is_dir() else path.unlink(missing_ok=True)
                 yield f"{folder.name}/{path.name}", reason
 
     def _why_gone(self, path: Path, in_use: set[str], now: datetime) -> str:
         if path.name.startswith(".new-"):
             return "its maker is gone"
+        if path.name.startswith(".failed-"):
+            return "it is old" if now.timestamp() - path.stat().st_mtime > _NOTE_S else ""
         if path.name.startswith(".") or path.name in in_use or not path.is_dir():
             return ""
         try:
@@ -309,6 +313,10 @@ def allow_user(path: Path, user: int) -> None:
             why=str(error),
             fix="keep the store on a file system with access control lists (ext4, xfs, btrfs)",
         ) from error
+
+
+def _delete(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _load(directory: Path) -> Template:
@@ -361,8 +369,8 @@ def _boot_id() -> str:
 @contextlib.contextmanager
 def _unless_busy(folder: Path, path: Path) -> Iterator[bool]:
     """Hold every lock that may be about this path, without waiting; yields whether they were free."""
-    key = path.name.removeprefix(".new-").removeprefix("trash-")
-    locks = [FileLock(folder / f".lock-{kind}-{key[0]}") for kind in ("base", "prepared")]
+    digit = path.name[-_KEY_LENGTH]
+    locks = [FileLock(folder / f".lock-{kind}-{digit}") for kind in ("base", "prepared")]
     try:
         yield all(lock.try_acquire() for lock in locks)
     finally:

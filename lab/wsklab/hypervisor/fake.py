@@ -67,9 +67,14 @@ class _Record:
 
 
 class FakeHypervisor:
-    """See `wsklab.hypervisor.protocol.Hypervisor`; thread-safe."""
+    """See `wsklab.hypervisor.protocol.Hypervisor`; thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        script: what guests do that have no script of their own.
+    """
+
+    def __init__(self, script: FakeScript | None = None) -> None:
+        self._default = script or FakeScript()
         self._lock = threading.RLock()
         self._records: dict[str, _Record] = {}
         self._networks: dict[str, NetworkSpec] = {}
@@ -103,7 +108,7 @@ class FakeHypervisor:
             mark = parse_metadata(xml)
             if mark is None:
                 raise _error("define", spec.name, "VIR_ERR_XML_ERROR", "it has no mark")
-            script = self._scripts.get(spec.name, FakeScript())
+            script = self._scripts.get(spec.name, self._default)
             self._records[spec.uuid] = _Record(spec=spec, metadata=mark, script=script)
         return FakeDomain(self, spec.name, spec.uuid)
 

@@ -1,0 +1,384 @@
+"""Guests by the fastest way that works: forks, and what happens when something stops them. On the fake hypervisor."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from wsklab import qemu_img, starter, waking
+from wsklab.channel.fake import Ended, FakeChannel
+from wsklab.deadline import Timeouts
+from wsklab.deploy import DriverPackage
+from wsklab.domain_xml import Acceleration
+from wsklab.errors import HostFull, HypervisorError, UsageError
+from wsklab.factory import GuestFactory
+from wsklab.guest import Claim, Guest
+from wsklab.home import Home
+from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
+from wsklab.hypervisor.protocol import DomainState
+from wsklab.image.store import Image
+from wsklab.lease import SlotTable
+from wsklab.network import Via
+from wsklab.profile import GuestProfile, load_profile
+from wsklab.resources import images_root
+from wsklab.starter import GuestStarter
+from wsklab.template import TemplateStore
+
+CLAIM = Claim(owner="me", purpose="test", run="r1")
+
+
+@dataclass
+class Inside:
+    """The one guest of these tests, as its agent shows it: a clock, a pool of seeds, addresses."""
+
+    behind_s: float = 3600.0
+    works: bool = True
+    seeds: list[bytes] = field(default_factory=list)
+    identities: list[tuple[str, str]] = field(default_factory=list)
+
+    def answer(self, command: Mapping[str, object]) -> object:
+        """Do what the lab's programs do."""
+        arguments = cast(dict[str, Any], command.get("arguments", {}))
+        if command["execute"] == "guest-get-time":
+            return int((time.time() - self.behind_s) * 1e9)
+        if command["execute"] == "guest-exec":
+            words = arguments["arg"]
+            if arguments["path"] == "/usr/bin/perl":
+                self.seeds.append(base64.b64decode(arguments["input-data"]))
+                if self.works:
+                    self.behind_s -= int(words[-1]) / 1e9
+            else:
+                self.identities.append((words[-2], words[-1]))
+            return {"pid": 1}
+        if command["execute"] == "guest-exec-status":
+            return {"exited": True, "exitcode": 0}
+        return {}
+
+
+@dataclass
+class Bench:
+    """One home on one fake hypervisor, and who starts guests there."""
+
+    home: Home
+    hypervisor: FakeHypervisor
+    starter: GuestStarter
+    profile: GuestProfile
+    image: Image
+    inside: Inside
+    networks: list[str]
+
+    def start(self, package: DriverPackage | None = None, **claim: Any) -> Guest:
+        """A guest of a run."""
+        return self.starter.start(self.profile, self.image, replace(CLAIM, **claim), package)
+
+    def templates(self) -> list[str]:
+        """Kinds of the templates that exist."""
+        return sorted(template.manifest.kind for template in self.starter.store.list())
+
+    def leftovers(self) -> list[str]:
+        """Everything of guests, and of templates half made."""
+        domains = [domain.name for domain in self.hypervisor.domains(self.home.id)]
+        directories = [path.name for path in self.home.guests.iterdir()]
+        runs = [path.name for path in self.home.runs.iterdir()]
+        rubbish = [path.name for path in self.home.templates.glob("*/.new-*")]
+        claims = [path.name for path in self.starter.factory.slots.root.iterdir() if path.name != ".lock"]
+        return domains + directories + runs + rubbish + claims
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Disks are empty files: `qemu-img` has its own tests with the real program."""
+    monkeypatch.setattr(qemu_img, "create_overlay", lambda _backing, target, _deadline: target.touch())
+    monkeypatch.setattr(qemu_img, "flatten", lambda _source, _base, target, _deadline: target.touch())
+    monkeypatch.setattr(starter, "deploy", lambda *_words, **_options: None)
+    home = Home.open(tmp_path / "home")
+    profile = load_profile(images_root() / "wine-bookworm").model_copy(update={"memory_mib": 1})
+    image = Image(
+        profile=profile.name,
+        digest="0" * 20,
+        directory=tmp_path,
+        disk=tmp_path / "disk.qcow2",
+        kernel=tmp_path / "vmlinuz",
+        initrd=tmp_path / "initrd.img",
+        cmdline="console=ttyS0",
+        manifest=cast(Any, SimpleNamespace(host_key="ssh-ed25519 AAAA")),
+    )
+    inside = Inside()
+    networks: list[str] = []
+    monkeypatch.setattr(Guest, "_port_open", lambda _guest: True)
+    monkeypatch.setattr("wsklab.network.connect", lambda *_words: None)
+    with FakeHypervisor(FakeScript(agent=inside.answer, console=b"wsklab: ready\n")) as hypervisor:
+        factory = GuestFactory(
+            home=home,
+            hypervisor=hypervisor,
+            slots=SlotTable(tmp_path / "slots"),
+            network_name="wsklab-test",
+            subnet="192.168.213",
+            via=Via(),
+            acceleration=Acceleration.TCG,
+            timeouts=Timeouts(scale=0.2),
+            opener=lambda **_arguments: FakeChannel({profile.ready_check: Ended()}),
+            now=lambda: "2026-11-23T12:00:00Z",
+        )
+        made = GuestStarter(
+            factory=factory,
+            store=TemplateStore(home.templates),
+            hypervisor=hypervisor,
+            refusal="",
+            private_wires=False,
+            ensure_network=lambda: networks.append("made"),
+            disk_reserve_mib=0,
+            emulator=None,
+        )
+        yield Bench(home, hypervisor, made, profile, image, inside, networks)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> DriverPackage:
+    """A driver without a control program."""
+    (tmp_path / "x.sys").write_bytes(b"MZ")
+    return DriverPackage(image=tmp_path / "x.sys", service="x")
+
+
+# -- forks ---------------------------------------------------------------------------------------
+
+
+def test_the_first_guest_makes_the_template_and_is_its_fork(bench: Bench) -> None:
+    """One template for two guests; both say fork and give no excuse; nothing of the making is left."""
+    first, second = bench.start(), bench.start()
+    assert [(guest.record.method, guest.record.why) for guest in (first, second)] == [("fork", "")] * 2
+    assert first.record.template == second.record.template != ""
+    assert bench.templates() == ["base"]
+    for guest in (first, second):
+        guest.destroy(bench.starter.factory.slots)
+    assert bench.leftovers() == []
+
+
+def test_a_prepared_template_has_the_driver(bench: Bench, package: DriverPackage) -> None:
+    """The fork says which driver it has; another driver is another template on the same base."""
+    assert bench.start(package).record.driver == package.digest
+    assert bench.templates() == ["base", "prepared"]
+    assert bench.start().record.driver == ""
+    package.image.write_bytes(b"MZ2")
+    assert bench.start(package).record.driver == package.digest
+    assert bench.templates() == ["base", "prepared", "prepared"]
+
+
+def test_a_fork_has_the_time_and_seeds_of_its_own(bench: Bench) -> None:
+    """The clock is set by the difference; no seed comes twice."""
+    for _ in range(3):
+        bench.inside.behind_s = 86400.0
+        bench.start()
+        assert abs(bench.inside.behind_s) < waking.MAX_SKEW_S
+    assert len(set(bench.inside.seeds)) == len(bench.inside.seeds) == 4  # one more warmed the template
+    assert {len(seed) for seed in bench.inside.seeds} == {64}
+
+
+def test_on_a_shared_network_each_fork_has_its_own_addresses_before_its_cable_is_in(bench: Bench) -> None:
+    """The guest is told the addresses of its slot; only then the cable is plugged in."""
+    guests = [bench.start() for _ in range(2)]
+    assert bench.inside.identities == [(guest.record.mac, f"{guest.record.address}/24") for guest in guests]
+    assert len(set(bench.inside.identities)) == 2
+    for guest in guests:
+        assert "<link" not in guest.domain.xml()  # it was down when the fork was started
+
+
+def test_a_fork_s_next_start_is_a_boot(bench: Bench) -> None:
+    """Its definition names neither the template's memory nor a state that would be waited for."""
+    guest = bench.start()
+    guest.domain.destroy()
+    assert "incoming" not in guest.domain.xml()
+    assert "memory-backend-file" not in guest.domain.xml()
+
+
+def test_a_fork_s_console_begins_with_its_template_s(bench: Bench) -> None:
+    """Whoever reads it sees the boot, too."""
+    assert bench.start().console.text().count("wsklab: ready") == 2  # the template's, and the fake's own
+
+
+def test_makers_at_once_make_one_template(bench: Bench) -> None:
+    """Four threads ask for the first guest: four forks of one template."""
+    guests: list[Guest] = []
+    threads = [threading.Thread(target=lambda: guests.append(bench.start())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {guest.record.method for guest in guests} == {"fork"}
+    assert len({guest.record.template for guest in guests}) == 1
+    assert len(guests) == 4
+
+
+# -- what stops a fork ---------------------------------------------------------------------------
+
+
+def test_what_is_refused_boots_and_says_why(bench: Bench) -> None:
+    """A host or a setting without forks, a kind that was never forked, a guest that shall be fresh."""
+    refused = replace(bench.starter, refusal="the setting forks is off")
+    guest = refused.start(bench.profile, bench.image, CLAIM)
+    assert (guest.record.method, guest.record.why) == ("boot", "the setting forks is off")
+    windows = bench.profile.model_copy(update={"kind": "windows"})
+    assert "kind windows" in bench.starter.start(windows, bench.image, CLAIM).record.why
+    assert "fresh" in bench.start(fresh=True).record.why
+    assert bench.templates() == []
+    assert bench.networks == ["made"] * 3
+
+
+def _broken(bench: Bench, template: Path) -> None:
+    bench.inside.works = False
+
+
+def _unreadable(bench: Bench, template: Path) -> None:
+    content = (template / "state").read_bytes()
+    (template / "state").chmod(0o644)
+    (template / "state").write_bytes(b"x" * len(content))
+    manifest = json.loads((template / "manifest.json").read_text())
+    status = (template / "state").stat()
+    manifest["files"]["state"].update(mtime_ns=status.st_mtime_ns)
+    (template / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(("damage", "words"), [(_broken, "clock is wrong"), (_unreadable, "cannot thaw")])
+def test_a_fork_that_does_not_come_up_is_replaced_by_a_boot(
+    bench: Bench, damage: Callable[[Bench, Path], None], words: str
+) -> None:
+    """The user gets a guest and the reason; nothing of the fork is left."""
+    first = bench.start()
+    (template,) = [one.directory for one in bench.starter.store.list()]
+    first.destroy(bench.starter.factory.slots)
+    bench.inside.behind_s = 3600
+    damage(bench, template)
+    guest = bench.start()
+    assert guest.record.method == "boot"
+    assert words in guest.record.why
+    guest.destroy(bench.starter.factory.slots)
+    assert bench.leftovers() == []
+
+
+def test_a_damaged_template_is_made_again(bench: Bench) -> None:
+    """The next guest pays for a new one and is a fork."""
+    bench.start()
+    (template,) = bench.starter.store.list()
+    os.truncate(template.memory, 4096)
+    assert bench.start().record.method == "fork"
+    (again,) = bench.starter.store.list()
+    assert again.memory.stat().st_size == template.manifest.files["memory"].size
+
+
+def test_a_disk_without_room_for_a_template_still_boots(bench: Bench) -> None:
+    """The reason names what is missing and what would help; nothing half made stays."""
+    full = replace(bench.starter, disk_reserve_mib=1 << 40)
+    guest = full.start(bench.profile, bench.image, CLAIM)
+    assert guest.record.method == "boot"
+    assert "no room for the template" in guest.record.why
+    assert "reserved" in guest.record.why
+    guest.destroy(bench.starter.factory.slots)
+    assert bench.leftovers() == []
+
+
+def test_a_file_that_cannot_be_allocated_is_a_reason(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills up between the look and the write."""
+
+    def full(*_words: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    guest = bench.start()
+    assert (guest.record.method, "No space left" in guest.record.why) == ("boot", True)
+
+
+def test_after_two_failures_forks_wait_a_while(bench: Bench) -> None:
+    """The third guest boots at once, and says until when; later it is tried again; a success forgets."""
+    bench.start()
+    bench.inside.works = False
+    for _ in range(2):
+        bench.inside.behind_s = 3600
+        assert "clock" in bench.start().record.why
+    seeds = len(bench.inside.seeds)
+    assert "tried again after" in bench.start().record.why
+    assert len(bench.inside.seeds) == seeds
+    (note,) = bench.home.templates.glob("*/.failed-*")
+    document = json.loads(note.read_text())
+    document["at"] = (datetime.now(UTC) - timedelta(minutes=11)).isoformat()
+    note.write_text(json.dumps(document))
+    bench.inside.works, bench.inside.behind_s = True, 3600
+    assert bench.start().record.method == "fork"
+    assert not note.exists()
+
+
+def test_a_full_host_is_not_booted_instead(bench: Bench) -> None:
+    """Where no fork is admitted no boot would be: the error comes through, and nothing is left."""
+    bench.start().destroy(bench.starter.factory.slots)
+
+    def admit(*_words: object) -> None:
+        raise HostFull("not enough memory")
+
+    full = replace(bench.starter, factory=replace(bench.starter.factory, admit=admit))
+    with pytest.raises(HostFull, match="not enough memory"):
+        full.start(bench.profile, bench.image, CLAIM)
+    assert bench.leftovers() == []
+
+
+def test_a_taken_name_is_said_once(bench: Bench) -> None:
+    """No boot is tried under a name that a fork could not have."""
+    bench.start(name="one")
+    before = len(bench.leftovers())
+    with pytest.raises(UsageError, match="taken"):
+        bench.start(name="one")
+    assert len(bench.leftovers()) == before
+
+
+def test_a_template_of_a_guest_in_which_something_died_is_not_made(bench: Bench, package: DriverPackage) -> None:
+    """A driver that takes its host down while it is loaded becomes no template."""
+    bench.start()
+
+    def kill(channel: FakeChannel, *_words: object, **_options: object) -> None:
+        (console,) = bench.home.guests.glob("*/console.log")
+        with console.open("a") as file:
+            file.write("wsklab: driver host died: winedevice.exe 77\n")
+
+    for guest in bench.starter.factory.existing():
+        guest.destroy(bench.starter.factory.slots)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(starter, "deploy", kill)
+        guest = bench.start(package)
+    assert guest.record.method == "boot"
+    assert "died while it became a template" in guest.record.why
+    assert bench.templates() == ["base"]
+
+
+def test_a_hypervisor_that_comes_back_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirtd goes away while a fork is loaded and comes back: the fork is taken back, and the guest boots."""
+    bench.start().destroy(bench.starter.factory.slots)
+    gone = iter([True, True])
+    lookup = FakeHypervisor.lookup
+
+    def sometimes(self: FakeHypervisor, identity: str) -> Any:
+        with suppress(StopIteration):
+            if next(gone):
+                raise HypervisorError("cannot look up", why="the connection is lost")
+        return lookup(self, identity)
+
+    def lost(*_words: object) -> None:
+        monkeypatch.setattr(FakeHypervisor, "lookup", sometimes)
+        raise HypervisorError("cannot thaw", why="the connection is lost")
+
+    monkeypatch.setattr("wsklab.hypervisor.fake.FakeDomain.thaw", lost)
+    guest = bench.start()
+    assert guest.record.method == "boot"
+    assert "connection is lost" in guest.record.why
+    assert guest.domain.state() is DomainState.RUNNING
+    guest.destroy(bench.starter.factory.slots)
+    assert bench.leftovers() == []
