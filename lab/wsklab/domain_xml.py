@@ -45,6 +45,20 @@ _GUEST_AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
 # What libvirt and dnsmasq accept without quoting trouble, and what fits a file name.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
+_ENLIGHTENMENTS: Final = (
+    "relaxed",
+    "vapic",
+    "spinlocks",
+    "vpindex",
+    "runtime",
+    "synic",
+    "stimer",
+    "reset",
+    "frequencies",
+    "tlbflush",
+    "ipi",
+)
+
 _QEMU_URI: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 # The guest's memory as a file: the same name in a template and its forks, because it is part of the device state.
@@ -71,6 +85,8 @@ class DiskSpec:
         device: disk or cdrom (cdrom: always sata, always read-only).
         backing: the qcow2 images under an overlay, nearest first. libvirt leaves the owners of those that are given
             alone; others it gives to QEMU's user at the first start, and never back. They must be readable for all.
+        boot: its place in the order that the firmware tries, from 1; 0: it is not tried. When no disk has a place,
+            the first disk is started from.
     """
 
     path: Path
@@ -79,6 +95,7 @@ class DiskSpec:
     read_only: bool = False
     device: str = "disk"
     backing: tuple[Path, ...] = ()
+    boot: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +136,9 @@ class DomainSpec:
         name: unique on the hypervisor.
         uuid: random, chosen by the caller.
         cpu_model: QEMU's CPU model under TCG; under KVM the guest gets the host's CPU.
-        firmware: bios or uefi.
+        firmware: bios or uefi. UEFI does not enforce Secure Boot: test signing is refused where it is enforced.
+        nvram: the guest's own UEFI variables; None: where libvirt keeps them.
+        windows: whether it runs Windows, which wants to know its hypervisor, and other clocks.
         kernel, initrd, cmdline: direct kernel boot; None boots from the first disk.
         console_log: file that the first serial port is logged to. It must exist before the start:
             the log daemon then appends and leaves owner and mode alone (a file that it makes itself
@@ -144,6 +163,8 @@ class DomainSpec:
     initrd: Path | None
     cmdline: str = ""
     firmware: str = "bios"
+    nvram: Path | None = None
+    windows: bool = False
     console_log: Path
     agent: bool = True
     screen: bool = True
@@ -195,7 +216,7 @@ def render_domain_xml(spec: DomainSpec) -> str:
     _boot(root, spec)
     _features(root, spec)
     _cpu(root, spec)
-    etree.SubElement(root, "clock", {"offset": "utc"})
+    _clock(root, spec)
     _text(root, "on_poweroff", "destroy")
     _text(root, "on_reboot", "restart")
     # A crashed guest stays as it is until the evidence has been taken.
@@ -274,13 +295,18 @@ def network_digest(spec: NetworkSpec) -> str:
 
 def _boot(root: etree._Element, spec: DomainSpec) -> None:
     os_element = etree.SubElement(root, "os")
+    _text(os_element, "type", "hvm", arch="x86_64", machine=spec.machine)
     if spec.firmware == "uefi":
         os_element.set("firmware", "efi")
+        firmware = etree.SubElement(os_element, "firmware")
+        etree.SubElement(firmware, "feature", {"enabled": "no", "name": "secure-boot"})
+        if spec.nvram is not None:
+            _text(os_element, "nvram", str(spec.nvram))
     elif spec.firmware != "bios":
         raise UsageError(f"unknown firmware {spec.firmware!r}", why="it is bios or uefi")
-    _text(os_element, "type", "hvm", arch="x86_64", machine=spec.machine)
     if spec.kernel is None:
-        etree.SubElement(os_element, "boot", {"dev": "hd"})
+        if not any(disk.boot for disk in spec.disks):
+            etree.SubElement(os_element, "boot", {"dev": "hd"})
         return
     _text(os_element, "kernel", str(spec.kernel))
     if spec.initrd is not None:
@@ -295,14 +321,51 @@ def _features(root: etree._Element, spec: DomainSpec) -> None:
     etree.SubElement(features, "apic")
     if spec.acceleration is Acceleration.TCG:
         _text(etree.SubElement(features, "tcg"), "tb-cache", str(_TCG_CACHE_MIB), unit="MiB")
+    if spec.windows:
+        if spec.acceleration is Acceleration.KVM:  # TCG has no enlightenments
+            _enlightenments(etree.SubElement(features, "hyperv", {"mode": "custom"}))
+        etree.SubElement(features, "vmcoreinfo", {"state": "on"})  # for dumps that the host takes
+
+
+def _enlightenments(hyperv: etree._Element) -> None:
+    """What QEMU recommends for every Windows (docs/system/i386/hyperv.rst); without synic timers an idle guest burns a
+    core. None of them stands in the way of migration, and so of forks."""
+    for name in _ENLIGHTENMENTS:
+        element = etree.SubElement(hyperv, name, {"state": "on"})
+        if name == "spinlocks":
+            element.set("retries", "8191")
+        if name == "stimer":
+            etree.SubElement(element, "direct", {"state": "on"})
+
+
+def _clock(root: etree._Element, spec: DomainSpec) -> None:
+    """UTC for all: an installed Windows is told that its zone is UTC, so no host's zone matters."""
+    clock = etree.SubElement(root, "clock", {"offset": "utc"})
+    if spec.windows:
+        etree.SubElement(clock, "timer", {"name": "rtc", "tickpolicy": "catchup"})
+        etree.SubElement(clock, "timer", {"name": "pit", "tickpolicy": "delay"})
+        etree.SubElement(clock, "timer", {"name": "hpet", "present": "no"})
+        if spec.acceleration is Acceleration.KVM:
+            etree.SubElement(clock, "timer", {"name": "hypervclock", "present": "yes"})
 
 
 def _cpu(root: etree._Element, spec: DomainSpec) -> None:
     if spec.acceleration is Acceleration.KVM:
-        etree.SubElement(root, "cpu", {"mode": "host-passthrough", "check": "none", "migratable": "on"})
+        cpu = etree.SubElement(root, "cpu", {"mode": "host-passthrough", "check": "none", "migratable": "on"})
+        if spec.windows:
+            _topology(cpu, spec.vcpus)
+            for name in ("vmx", "svm"):  # without nested virtualisation no HVCI starts by itself
+                etree.SubElement(cpu, "feature", {"policy": "disable", "name": name})
         return
     cpu = etree.SubElement(root, "cpu", {"mode": "custom", "match": "exact", "check": "none"})
     _text(cpu, "model", spec.cpu_model, fallback="forbid")
+    if spec.windows:
+        _topology(cpu, spec.vcpus)
+
+
+def _topology(cpu: etree._Element, vcpus: int) -> None:
+    """Cores of one socket: client editions use one or two sockets only."""
+    etree.SubElement(cpu, "topology", {"sockets": "1", "dies": "1", "cores": str(vcpus), "threads": "1"})
 
 
 def _memory_file(root: etree._Element, spec: DomainSpec, memory: MemoryFile) -> None:
@@ -383,6 +446,8 @@ def _disk(devices: etree._Element, spec: DiskSpec, letters: dict[str, Iterator[s
     etree.SubElement(disk, "target", {"dev": f"{prefix}{letter}", "bus": bus})
     if spec.read_only or cdrom:
         etree.SubElement(disk, "readonly")
+    if spec.boot:
+        etree.SubElement(disk, "boot", {"order": str(spec.boot)})
 
 
 def _text(parent: etree._Element, tag: str, text: str, **attributes: str) -> None:

@@ -161,6 +161,13 @@ class HypervisorContract:
         domain.start()
         assert domain.screenshot()[:4] in {b"\x89PNG", b"P6\n1", b"P6\n6", b"P6\n7"}
 
+    def test_keys_are_pressed_in_a_running_guest_only(self, domain: Domain) -> None:
+        """Enter reaches a running guest; a guest that is off has no keyboard."""
+        with pytest.raises(HypervisorError):
+            domain.send_keys([28])
+        domain.start()
+        domain.send_keys([28])
+
     def test_a_serial_port_has_one_holder(self, domain: Domain) -> None:
         """A second one is refused; closing gives it back; the end of the guest is the end of the line."""
         with pytest.raises(HypervisorError):

@@ -134,6 +134,36 @@ def test_without_a_kernel_the_disk_boots() -> None:
     assert _find(xml, "os").get("firmware") == "efi"
 
 
+def test_a_windows_guest_knows_its_hypervisor_under_kvm_only() -> None:
+    """Enlightenments need KVM; under TCG QEMU refuses them. Nested virtualisation is off, one socket has all cores."""
+    xml = render_domain_xml(_spec(kernel=None, windows=True, vcpus=4, acceleration=Acceleration.KVM))
+    names = [element.tag for element in _find(xml, "features/hyperv")]
+    assert {"relaxed", "vpindex", "synic", "stimer", "reset"} <= set(names)
+    assert names.index("vpindex") < names.index("synic") < names.index("stimer")
+    assert {feature.get("name") for feature in etree.fromstring(xml).iterfind("cpu/feature")} == {"vmx", "svm"}
+    assert _find(xml, "cpu/topology").get("cores") == "4"
+    assert _find(xml, "clock").get("offset") == "utc"
+    slow = render_domain_xml(_spec(kernel=None, windows=True, acceleration=Acceleration.TCG))
+    assert etree.fromstring(slow).find("features/hyperv") is None
+    assert "hypervclock" not in slow
+
+
+def test_disks_have_a_place_in_the_boot_order() -> None:
+    """Disk first, disc second: an empty disk falls through to the disc, a full one does not ask for a key again."""
+    disks = (
+        DiskSpec(path=Path("/d/disk.qcow2"), bus="sata", boot=1),
+        DiskSpec(path=Path("/d/windows.iso"), format="raw", device="cdrom", boot=2),
+        DiskSpec(path=Path("/d/answer.iso"), format="raw", device="cdrom"),
+    )
+    xml = render_domain_xml(_spec(kernel=None, firmware="uefi", nvram=Path("/d/vars.fd"), disks=disks))
+    root = etree.fromstring(xml)
+    assert [disk.findtext("boot") is not None for disk in root.iterfind("devices/disk")] == [True, True, False]
+    assert [boot.get("order") for boot in root.iterfind("devices/disk/boot")] == ["1", "2"]
+    assert root.find("os/boot") is None
+    assert root.findtext("os/nvram") == "/d/vars.fd"
+    assert _find(xml, "os/firmware/feature").get("enabled") == "no"
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-a", "a\n", "a" * 64, "a/b"])
 def test_hostile_names_are_refused(name: str) -> None:
     """A name that is a path, an option or too long never reaches the hypervisor."""

@@ -62,6 +62,7 @@ class _Record:
     running_since: float = 0.0
     hangs: bool = False
     nmis: int = 0
+    keys: list[tuple[int, ...]] = field(default_factory=list)
     serials: dict[int, socket.socket] = field(default_factory=dict)
     script: FakeScript = field(default_factory=FakeScript)
 
@@ -364,6 +365,10 @@ class FakeDomain:
     def inject_nmi(self) -> None:
         """Counted."""
         self._expect("interrupt", DomainState.RUNNING).nmis += 1
+
+    def send_keys(self, codes: Sequence[int]) -> None:
+        """Kept in `keys`."""
+        self._expect("press keys of", DomainState.RUNNING).keys.append(tuple(codes))
 
     def freeze(self, state: Path, deadline: Deadline) -> None:
         """Write what a template's devices would be: the machine that they are of."""

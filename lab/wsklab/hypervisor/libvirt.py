@@ -392,6 +392,13 @@ class LibvirtDomain:
         """A non-maskable interrupt: a Windows guest that is set up for it writes a dump."""
         self._call("interrupt", lambda domain: domain.injectNMI(0))
 
+    def send_keys(self, codes: Sequence[int]) -> None:
+        """Press keys for a tenth of a second, as a hand does."""
+        keys = list(codes)
+        self._call(
+            "press keys of", lambda domain: domain.sendKey(libvirt.VIR_KEYCODE_SET_LINUX, 100, keys, len(keys), 0)
+        )
+
     def freeze(self, state: Path, deadline: Deadline) -> None:
         """Write the device state."""
         self._call("freeze", lambda domain: fork.freeze(domain, state, deadline), timeout_s=deadline.remaining_s + 5)

@@ -108,6 +108,9 @@ class Domain(Protocol):
         """A serial port of a running guest, for one holder at a time; closing the socket gives it back."""
 
     def inject_nmi(self) -> None: ...
+    def send_keys(self, codes: Sequence[int]) -> None:
+        """Press keys at the same time; codes are Linux' (linux/input-event-codes.h: 28 is Enter)."""
+
     def freeze(self, state: Path, deadline: Deadline) -> None:
         """Write the device state of a paused domain with a shared memory file to `state`, a new file.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -10,14 +11,16 @@ import libvirt
 import pytest
 from hypervisor_contract import HypervisorContract, MakeSpec, network_spec
 
-from wsklab import network
+from wsklab import network, process
 from wsklab.console import ConsoleLog
 from wsklab.deadline import Deadline, NotYet, wait_until
+from wsklab.domain_xml import DiskSpec
 from wsklab.errors import HypervisorError
 from wsklab.hypervisor.daemon import PrivateDaemon
 from wsklab.hypervisor.libvirt import LibvirtHypervisor
 from wsklab.hypervisor.link import CallTimeoutError
 from wsklab.hypervisor.protocol import Domain, DomainEventKind, DomainState, EventSubscription
+from wsklab.media import write_disc
 
 
 class TestLibvirtContract(HypervisorContract):
@@ -63,6 +66,45 @@ def test_the_console_is_complete_and_the_file_stays_ours(domain: Domain, make_sp
     assert console.text().startswith("before\n")
     assert console.contains(r"\] Linux version")
     assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_a_windows_guest_starts_its_firmware(
+    hypervisor: LibvirtHypervisor, make_spec: MakeSpec, home: str, tmp_path: Path
+) -> None:
+    """UEFI without Secure Boot, variables of its own, the disk tried before the disc, and the firmware's words on the
+    console: what an installation is watched by. QEMU takes the whole machine of a Windows profile."""
+    disk, disc = tmp_path / "disk.qcow2", tmp_path / "disc.iso"
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1G"], deadline=Deadline.after(20))
+    write_disc(disc, {"readme": b"nothing to start"}, label="empty")
+    spec = make_spec(
+        kernel=None,
+        cmdline="",
+        memory_mib=512,
+        cpu_model="Nehalem",
+        firmware="uefi",
+        nvram=tmp_path / "vars.fd",
+        windows=True,
+        disks=(DiskSpec(path=disk, bus="sata", boot=1), DiskSpec(path=disc, format="raw", device="cdrom", boot=2)),
+    )
+    domain = hypervisor.define(spec)
+    try:
+        domain.start()
+        console = ConsoleLog(spec.console_log)
+        wait_until(
+            lambda: (
+                True
+                if console.contains(r"BdsDxe: (loading|starting|failed to load) Boot\w+")
+                else NotYet(console.tail(1))
+            ),
+            Deadline.after(90),
+            what="the firmware's words",
+        )
+        tried = re.findall(r"BdsDxe: failed to load Boot\w+ \"UEFI QEMU (HARDDISK|DVD-ROM)", console.text())
+        assert tried[:1] in ([], ["HARDDISK"])
+        assert (tmp_path / "vars.fd").stat().st_size > 0
+    finally:
+        domain.destroy()
+        domain.undefine()
 
 
 def test_foreign_domains_are_never_ours(
