@@ -107,7 +107,9 @@ _Use_decl_annotations_ NTSTATUS BufferInitialize(BUFFER *Buffer, const WSKLAB_SU
         at += Buffer->Bytes[i];
         RtlFillMemory(at, GUARD_BYTES, GUARD_VALUE);
         at += GUARD_BYTES;
-        Buffer->Mdls[i] = IoAllocateMdl(Buffer->Start[i], Buffer->Bytes[i], FALSE, FALSE, NULL);
+        if (!FaultsDeny(&Ledger->Faults, WSKLAB_FAULT_MDL)) {
+            Buffer->Mdls[i] = IoAllocateMdl(Buffer->Start[i], Buffer->Bytes[i], FALSE, FALSE, NULL);
+        }
         if (Buffer->Mdls[i] == NULL) {
             return STATUS_INSUFFICIENT_RESOURCES;
         }

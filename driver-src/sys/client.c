@@ -151,6 +151,7 @@ _Use_decl_annotations_ VOID ClientHandleClosed(CLIENT *Client) {
     KeAcquireSpinLock(&Client->Lock, &irql);
     Client->HandleOpen = FALSE;
     KeReleaseSpinLock(&Client->Lock, irql);
+    FaultsEnd(&Client->Ledger.Faults);
     WaitsCancelAll(Client);
     ClientBeginClose(Client);
 }

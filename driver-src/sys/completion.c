@@ -248,12 +248,18 @@ static NTSTATUS NTAPI OnUpperCompletion(PDEVICE_OBJECT DeviceObject, PIRP Irp, P
 }
 
 /* IoSetCompletionRoutineEx keeps the driver in memory until the routine has returned; all three flags, so that it runs. */
-static NTSTATUS SetCatchAll(PIRP Irp, PIO_COMPLETION_ROUTINE Routine, PVOID Context) {
+static NTSTATUS SetCatchAll(OPERATION *Operation, PIO_COMPLETION_ROUTINE Routine) {
     PFN_SET_COMPLETION_ROUTINE_EX setEx = PlatformFacts()->SetCompletionRoutineEx;
-    if (setEx != NULL) {
-        return setEx(DeviceObject(), Irp, Routine, Context, TRUE, TRUE, TRUE);
+    PVOID context = &Operation->Cookie;
+    PIRP irp = Operation->Irp;
+
+    if (FaultsDeny(&Operation->Client->Ledger.Faults, WSKLAB_FAULT_COMPLETION)) {
+        return STATUS_INSUFFICIENT_RESOURCES;
     }
-    IoSetCompletionRoutine(Irp, Routine, Context, TRUE, TRUE, TRUE);
+    if (setEx != NULL) {
+        return setEx(DeviceObject(), irp, Routine, context, TRUE, TRUE, TRUE);
+    }
+    IoSetCompletionRoutine(irp, Routine, context, TRUE, TRUE, TRUE);
     return STATUS_SUCCESS;
 }
 
@@ -270,9 +276,9 @@ _Use_decl_annotations_ NTSTATUS CompletionArm(OPERATION *Operation) {
     irp->IoStatus.Status = (NTSTATUS)WSKLAB_PREFILL;
     irp->IoStatus.Information = WSKLAB_PREFILL;
     if (!Operation->Submit.second_location) {
-        return SetCatchAll(irp, OnCompletion, &Operation->Cookie);
+        return SetCatchAll(Operation, OnCompletion);
     }
-    status = SetCatchAll(irp, OnUpperCompletion, &Operation->Cookie);
+    status = SetCatchAll(Operation, OnUpperCompletion);
     if (NT_SUCCESS(status)) {
         IoSetNextIrpStackLocation(irp);
         IoGetCurrentIrpStackLocation(irp)->DeviceObject = DeviceObject();

@@ -131,6 +131,7 @@ static NTSTATUS Submit(REQUEST *Request) {
 static NTSTATUS Run(REQUEST *Request) {
     WSKLAB_SUBMIT submit;
     WAIT_REQUEST wait = {.Kind = WAIT_OPERATION, .Room = Request->OutputBytes};
+    struct WAIT *prepared;
     NTSTATUS status;
 
     if (Request->InputBytes < sizeof(submit)) {
@@ -148,8 +149,17 @@ static NTSTATUS Run(REQUEST *Request) {
     wait.TimeoutMs = submit.wait_ms;
     submit.wait_ms = 0;
     submit.wait_flags = 0;
+    /* First: without it the operation would run, and the caller would hear that the request failed. */
+    prepared = WaitPrepare(Request->Client);
+    if (prepared == NULL) {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
     status = Launch(Request, &submit);
-    return NT_SUCCESS(status) ? WaitSubmit(Request->Client, Request->Irp, &wait, &Request->Information) : status;
+    if (!NT_SUCCESS(status)) {
+        WaitDiscard(prepared);
+        return status;
+    }
+    return WaitSubmit(Request->Client, Request->Irp, &wait, prepared, &Request->Information);
 }
 
 static NTSTATUS Wait(REQUEST *Request) {
@@ -169,7 +179,7 @@ static NTSTATUS Wait(REQUEST *Request) {
     wait.OpId = in.op_id;
     wait.Flags = in.flags;
     wait.TimeoutMs = in.timeout_ms;
-    return WaitSubmit(Request->Client, Request->Irp, &wait, &Request->Information);
+    return WaitSubmit(Request->Client, Request->Irp, &wait, NULL, &Request->Information);
 }
 
 static NTSTATUS Cancel(REQUEST *Request) {
@@ -283,6 +293,24 @@ static NTSTATUS Ledger(REQUEST *Request) {
     return STATUS_SUCCESS;
 }
 
+static NTSTATUS Faults(REQUEST *Request) {
+    WSKLAB_FAULTS in;
+    WSKLAB_FAULTS_RESULT out = {0};
+    NTSTATUS status = Take(Request, &in, sizeof(in));
+
+    if (!NT_SUCCESS(status)) {
+        return status;
+    }
+    if (Request->OutputBytes < sizeof(out)) {
+        return STATUS_BUFFER_TOO_SMALL;
+    }
+    status = FaultsRequest(&Request->Client->Ledger.Faults, &in, &out);
+    if (NT_SUCCESS(status)) {
+        Give(Request, &out, sizeof(out));
+    }
+    return status;
+}
+
 static NTSTATUS Drain(REQUEST *Request) {
     WSKLAB_DRAIN in;
     WAIT_REQUEST wait = {.Kind = WAIT_DRAIN, .Room = Request->OutputBytes};
@@ -298,7 +326,7 @@ static NTSTATUS Drain(REQUEST *Request) {
         return STATUS_BUFFER_TOO_SMALL;
     }
     wait.TimeoutMs = in.timeout_ms;
-    return WaitSubmit(Request->Client, Request->Irp, &wait, &Request->Information);
+    return WaitSubmit(Request->Client, Request->Irp, &wait, NULL, &Request->Information);
 }
 
 static NTSTATUS Quiesce(REQUEST *Request) {
@@ -317,7 +345,7 @@ static NTSTATUS Quiesce(REQUEST *Request) {
     }
     wait.TimeoutMs = in.timeout_ms;
     QuiesceBegin();
-    return WaitSubmit(Request->Client, Request->Irp, &wait, &Request->Information);
+    return WaitSubmit(Request->Client, Request->Irp, &wait, NULL, &Request->Information);
 }
 
 static NTSTATUS Route(REQUEST *Request, ULONG Code) {
@@ -344,9 +372,10 @@ static NTSTATUS Route(REQUEST *Request, ULONG Code) {
         return Drain(Request);
     case IOCTL_WSKLAB_QUIESCE:
         return Quiesce(Request);
+    case IOCTL_WSKLAB_FAULTS:
+        return Faults(Request);
     case IOCTL_WSKLAB_SCRIPT:
     case IOCTL_WSKLAB_OBJECTS:
-    case IOCTL_WSKLAB_FAULTS:
     case IOCTL_WSKLAB_FORWARD:
         return STATUS_NOT_IMPLEMENTED;
     default:

@@ -292,7 +292,7 @@ static BOOLEAN Blocks(const WSKLAB_SUBMIT *Submit) {
 }
 
 static VOID StartOnThread(OPERATION *Operation, THREAD_ROUTINE Routine) {
-    NTSTATUS status = ThreadStart(Routine, Operation);
+    NTSTATUS status = ThreadStart(&Operation->Client->Ledger, Routine, Operation);
     if (!NT_SUCCESS(status)) {
         OperationAbandon(Operation, status);
         OperationDereference(Operation);

@@ -7,11 +7,12 @@ static KSPIN_LOCK g_Lock;
 static LEDGER g_Driver;
 
 static VOID Add(LEDGER *Ledger, ULONG Count, LONG64 Delta) {
-    ((ULONG64 *)Ledger)[Count] += (ULONG64)Delta;
+    ((ULONG64 *)&Ledger->Counts)[Count] += (ULONG64)Delta;
 }
 
 VOID LedgerInitialize(VOID) {
     KeInitializeSpinLock(&g_Lock);
+    FaultsInitialize();
 }
 
 _Use_decl_annotations_ VOID LedgerAdd(LEDGER *Client, ULONG Count, LONG64 Delta) {
@@ -39,7 +40,7 @@ _Use_decl_annotations_ VOID LedgerAddTwo(LEDGER *Client, ULONG First, LONG64 Fir
 _Use_decl_annotations_ VOID LedgerRead(const LEDGER *Client, WSKLAB_LEDGERS *Out) {
     KIRQL irql;
     KeAcquireSpinLock(&g_Lock, &irql);
-    Out->client = *Client;
-    Out->driver = g_Driver;
+    Out->client = Client->Counts;
+    Out->driver = g_Driver.Counts;
     KeReleaseSpinLock(&g_Lock, irql);
 }

@@ -7,9 +7,13 @@
 #ifndef WSKLAB_LEDGER_H
 #define WSKLAB_LEDGER_H
 
-#include "platform.h"
+#include "faults.h"
 
-typedef WSKLAB_LEDGER LEDGER;
+/* What a client's allocations are counted in, and which of them shall fail. */
+typedef struct LEDGER {
+    WSKLAB_LEDGER Counts;
+    FAULTS Faults;
+} LEDGER;
 
 /* A count is named by its member; all members are ULONG64. */
 #define LEDGER_COUNT(member) ((ULONG)(offsetof(WSKLAB_LEDGER, member) / sizeof(ULONG64)))

@@ -14,7 +14,7 @@ _Static_assert(sizeof(BLOCK) == 16, "the block header keeps the pool's alignment
 _Use_decl_annotations_ PVOID MemoryAllocate(LEDGER *Ledger, SIZE_T Size) {
     BLOCK *block;
 
-    if (Size > (SIZE_T)-1 - sizeof(BLOCK)) {
+    if (Size > (SIZE_T)-1 - sizeof(BLOCK) || (Ledger != NULL && FaultsDeny(&Ledger->Faults, WSKLAB_FAULT_POOL))) {
         return NULL;
     }
     /* ExAllocatePool2 exists only since Windows 10 2004; this driver also loads on Server 2016. */

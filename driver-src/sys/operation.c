@@ -39,7 +39,7 @@ static NTSTATUS AllocateIrp(OPERATION *Operation) {
         Operation->Irp = Operation->IrpMemory;
         IoInitializeIrp(Operation->Irp, (USHORT)Operation->IrpBytes, stack);
     } else {
-        Operation->Irp = IoAllocateIrp(stack, FALSE);
+        Operation->Irp = FaultsDeny(&Operation->Client->Ledger.Faults, WSKLAB_FAULT_IRP) ? NULL : IoAllocateIrp(stack, FALSE);
         if (Operation->Irp == NULL) {
             return STATUS_INSUFFICIENT_RESOURCES;
         }
@@ -75,7 +75,9 @@ static NTSTATUS Prepare(OPERATION *Operation, const UCHAR *Data) {
     SetAddress(&Operation->Local, &submit->local, submit->function == WSKLAB_FN_ACCEPT);
     SetAddress(&Operation->Remote, &submit->remote, submit->function == WSKLAB_FN_ACCEPT);
     if (NeedsWorker(Operation)) {
-        Operation->WorkItem = IoAllocateWorkItem(DeviceObject());
+        if (!FaultsDeny(&Operation->Client->Ledger.Faults, WSKLAB_FAULT_WORK_ITEM)) {
+            Operation->WorkItem = IoAllocateWorkItem(DeviceObject());
+        }
         if (Operation->WorkItem == NULL) {
             return STATUS_INSUFFICIENT_RESOURCES;
         }

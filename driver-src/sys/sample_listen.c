@@ -41,6 +41,13 @@ static VOID WatchFreed(OPERATION *Operation, NTSTATUS Status) {
     CompletionFinish(Operation, Status);
 }
 
+/* The page's IoAllocateIrp may fail on request, like every allocation of this driver. */
+static PIRP SampleAllocateIrp(PWSK_APP_SOCKET_CONTEXT SocketContext, CCHAR StackSize, BOOLEAN ChargeQuota) {
+    BOOLEAN denied = FaultsDeny(&SocketContext->Operation->Client->Ledger.Faults, WSKLAB_FAULT_IRP);
+    return denied ? NULL : IoAllocateIrp(StackSize, ChargeQuota);
+}
+#define IoAllocateIrp(StackSize, ChargeQuota) SampleAllocateIrp(SocketContext, StackSize, ChargeQuota)
+
 static NTSTATUS CreateListeningSocket(PWSK_PROVIDER_NPI WskProviderNpi, PWSK_APP_SOCKET_CONTEXT SocketContext,
                                       PWSK_CLIENT_LISTEN_DISPATCH Dispatch) {
     PIRP Irp;

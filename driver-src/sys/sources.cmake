@@ -1,6 +1,6 @@
 # The driver's sources and the header that names their digest; for wsklab.sys and for the kernel shim.
 set(sources
-    answer.c buffer.c call.c callbacks.c client.c completion.c device.c ioctl.c issue.c keeper.c ledger.c main.c
+    answer.c buffer.c call.c callbacks.c client.c completion.c device.c faults.c ioctl.c issue.c keeper.c ledger.c main.c
     memory.c operation.c platform.c quiesce.c ring.c sample_listen.c socket.c submit.c teardown.c threads.c wait.c
     wsk_registration.c)
 file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.h ${CMAKE_CURRENT_LIST_DIR}/../include/*.h)

@@ -85,7 +85,7 @@ static BOOLEAN Detach(CLIENT *Client) {
     }
     if (state == REGISTRATION_REGISTERED && NT_SUCCESS(RegistrationBeginDeregister(Client))) {
         ClientReference(Client);
-        if (!NT_SUCCESS(ThreadStart(Deregister, Client))) {
+        if (!NT_SUCCESS(ThreadStart(&Client->Ledger, Deregister, Client))) {
             RegistrationEndRegister(Client, STATUS_SUCCESS); /* registered again; the next step tries once more */
             ClientDereference(Client);
         }

@@ -32,8 +32,9 @@ static VOID NTAPI Run(PVOID Context) {
     PsTerminateSystemThread(STATUS_SUCCESS);
 }
 
-_Use_decl_annotations_ NTSTATUS ThreadStart(THREAD_ROUTINE Routine, PVOID Context) {
-    THREAD *thread = MemoryAllocate(NULL, sizeof(THREAD));
+_Use_decl_annotations_ NTSTATUS ThreadStart(LEDGER *Ledger, THREAD_ROUTINE Routine, PVOID Context) {
+    /* Not the client's memory: it is freed when the thread is joined, and the client may be gone by then. */
+    THREAD *thread = FaultsDeny(&Ledger->Faults, WSKLAB_FAULT_THREAD) ? NULL : MemoryAllocate(NULL, sizeof(THREAD));
     OBJECT_ATTRIBUTES attributes;
     NTSTATUS status;
     KIRQL irql;

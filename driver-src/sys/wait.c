@@ -19,11 +19,26 @@ typedef struct WAIT {
     ULONG64 DueNs;
 } WAIT;
 
+_Use_decl_annotations_ WAIT *WaitPrepare(CLIENT *Client) {
+    WAIT *wait = MemoryAllocate(&Client->Ledger, sizeof(WAIT));
+    if (wait != NULL) {
+        wait->Client = Client;
+        ClientReference(Client);
+    }
+    return wait;
+}
+
+_Use_decl_annotations_ VOID WaitDiscard(WAIT *Wait) {
+    if (Wait != NULL) {
+        CLIENT *client = Wait->Client;
+        MemoryFree(Wait);
+        ClientDereference(client);
+    }
+}
+
 static VOID FreeWait(WAIT *Wait) {
-    CLIENT *client = Wait->Client;
-    LedgerAdd(&client->Ledger, LEDGER_COUNT(waits_pending), -1);
-    MemoryFree(Wait);
-    ClientDereference(client);
+    LedgerAdd(&Wait->Client->Ledger, LEDGER_COUNT(waits_pending), -1);
+    WaitDiscard(Wait);
 }
 
 /* Ends a wait that the caller has taken. */
@@ -125,21 +140,20 @@ _Requires_lock_held_(Client->Lock) static BOOLEAN HasHappened(CLIENT *Client, co
     return FALSE;
 }
 
-_Use_decl_annotations_ NTSTATUS WaitSubmit(CLIENT *Client, PIRP Irp, const WAIT_REQUEST *Request, ULONG_PTR *Information) {
+_Use_decl_annotations_ NTSTATUS WaitSubmit(CLIENT *Client, PIRP Irp, const WAIT_REQUEST *Request, WAIT *Prepared, ULONG_PTR *Information) {
     NTSTATUS status;
     WAIT *wait;
     KIRQL irql;
 
     if (AnswerNow(Client, Irp, Request, &status, Information)) {
+        WaitDiscard(Prepared);
         return status;
     }
-    wait = MemoryAllocate(&Client->Ledger, sizeof(WAIT));
+    wait = Prepared != NULL ? Prepared : WaitPrepare(Client);
     if (wait == NULL) {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     LedgerAdd(&Client->Ledger, LEDGER_COUNT(waits_pending), 1);
-    wait->Client = Client;
-    ClientReference(Client);
     wait->Irp = Irp;
     wait->Request = *Request;
     wait->DueNs = PlatformNow() + Request->TimeoutMs * NANOSECONDS_PER_MS;

@@ -21,12 +21,18 @@ typedef struct WAIT_REQUEST {
     ULONG Room;      /* output bytes */
 } WAIT_REQUEST;
 
+struct WAIT;
+
+/* What a wait needs to pend: to be had before something is started that shall be waited for. NULL when there is no memory. */
+_IRQL_requires_max_(PASSIVE_LEVEL) _Must_inspect_result_ struct WAIT *WaitPrepare(CLIENT *Client);
+_IRQL_requires_max_(PASSIVE_LEVEL) VOID WaitDiscard(struct WAIT *Wait);
 /*
  * Answer at once, or pend. STATUS_PENDING: the IRP is ours; anything else: the caller completes it, with *Information.
- * Called at PASSIVE_LEVEL from the dispatch routine; never waits.
+ * Takes what was prepared; NULL: it is prepared where it is needed. Called at PASSIVE_LEVEL from the dispatch routine;
+ * never waits.
  */
 _IRQL_requires_max_(PASSIVE_LEVEL) _Must_inspect_result_ NTSTATUS WaitSubmit(CLIENT *Client, PIRP Irp, const WAIT_REQUEST *Request,
-                                                                            ULONG_PTR *Information);
+                                                                            struct WAIT *Prepared, ULONG_PTR *Information);
 /* The operation is final: answer those who wait for it. */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID WaitsForOperation(OPERATION *Operation);
 /* The client has nothing active any more: answer its drains. */
