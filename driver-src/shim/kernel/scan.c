@@ -1,0 +1,21 @@
+/*
+ * scan.c: kernel addresses in what user mode receives.
+ */
+#include "internal.h"
+
+/* Addresses of this process lie above 2^40 and below 2^47: everything else is passed over without a look at the tables. */
+#define LOWEST_ADDRESS (1ull << 40)
+#define HIGHEST_ADDRESS (1ull << 47)
+
+void ScanOutput(const char *what, const UCHAR *bytes, size_t size) {
+    for (size_t i = 0; i + sizeof(ULONG64) <= size; i++) {
+        char text[600];
+        ULONG64 value;
+
+        memcpy(&value, bytes + i, sizeof(value));
+        if (value >= LOWEST_ADDRESS && value < HIGHEST_ADDRESS && MemoryIsKernelAddress(value, text, sizeof(text))) {
+            ShimAbort("pointer-in-output", "%s answers with the address %llx at byte %zu, %s", what, (unsigned long long)value, i,
+                      text);
+        }
+    }
+}
