@@ -88,7 +88,7 @@ _Noreturn void ShimAbort(const char *rule, const char *format, ...) {
         fprintf(stderr, "wsklab-shim: in %s\n", who);
     }
     if (g_Options.Deterministic) {
-        fprintf(stderr, "wsklab-shim: deterministic, seed %llu\n", (unsigned long long)g_Options.Seed);
+        fprintf(stderr, "wsklab-shim: deterministic, seed %" PRIu64 "\n", g_Options.Seed);
     }
     ShimPrintStack();
     fflush(stderr);

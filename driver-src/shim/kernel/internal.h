@@ -8,6 +8,7 @@
 #ifndef WSKLAB_SHIM_INTERNAL_H
 #define WSKLAB_SHIM_INTERNAL_H
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -246,24 +246,31 @@ typedef struct REQUEST {
     PIRP Irp;
     ULONG InputSize;
     void *Buffer; /* the system buffer */
-    ULONG BufferSize;
     PMDL Mdl;
-    LONG Holders; /* the request itself, and cancellers; guarded by the scheduler's lock */
+    NTSTATUS Status;
+    ULONG_PTR Information;
+    LONG Holders;    /* of the IRP: the request while it is in flight, and cancellers; guarded by the scheduler's lock */
+    LONG References; /* of this structure: the holders together, and the delivery */
 } REQUEST;
 
-/* The second half: to the caller's memory. Nothing of the request is touched after its caller has been told. */
-static void Deliver(void *context) {
-    REQUEST *request = context;
-    SHIM_IOCTL *ioctl = request->Ioctl;
-    PIRP irp = request->Irp;
-    NTSTATUS status = irp->IoStatus.Status;
-    ULONG_PTR information = irp->IoStatus.Information;
-    SHIM_IOCTL_DONE done = ioctl->Done;
-    void *doneContext = ioctl->Context;
-
-    if (!NT_ERROR(status) && request->Buffer != NULL && ioctl->OutputSize > 0 && request->Mdl == NULL) {
-        memcpy(ioctl->Output, request->Buffer, information);
+static void Unreference(REQUEST *request) {
+    if (__atomic_sub_fetch(&request->References, 1, __ATOMIC_ACQ_REL) == 0) {
+        free(request);
     }
+}
+
+/* The IRP goes at once when it is complete, and not only when the dispatch routine has returned: a driver that touches it
+ * afterwards is seen. */
+static void DropHolder(REQUEST *request) {
+    BOOLEAN last;
+
+    SchedLock();
+    last = --request->Holders == 0;
+    SchedUnlock();
+    if (!last) {
+        return;
+    }
+    FreeIrp(request->Irp);
     if (request->Mdl != NULL) {
         MmUnlockPages(request->Mdl);
         IoFreeMdl(request->Mdl);
@@ -271,11 +278,20 @@ static void Deliver(void *context) {
     if (request->Buffer != NULL) {
         MemoryPut(MEMORY_SYSTEM_BUFFER, request->Buffer, 0, "the I/O manager");
     }
-    FreeIrp(irp);
+    Unreference(request);
+}
+
+/* Tells the caller, at PASSIVE_LEVEL. Nothing of the caller's is touched afterwards. */
+static void Deliver(void *context) {
+    REQUEST *request = context;
+    SHIM_IOCTL *ioctl = request->Ioctl;
+    SHIM_IOCTL_DONE done = ioctl->Done;
+    void *doneContext = ioctl->Context;
+
+    ioctl->Status = request->Status;
+    ioctl->Information = request->Information;
     ObjectDrop(request->File);
-    free(request);
-    ioctl->Status = status;
-    ioctl->Information = information;
+    Unreference(request);
     if (done != NULL) {
         done(ioctl, doneContext);
     } else {
@@ -311,26 +327,22 @@ static void CheckOutput(const REQUEST *request, PIRP irp) {
     }
 }
 
-/* TRUE when the last one is gone and the request is to be delivered. */
-static BOOLEAN DropHolder(REQUEST *request) {
-    BOOLEAN last;
-
-    SchedLock();
-    last = --request->Holders == 0;
-    SchedUnlock();
-    return last;
-}
-
 static void FinishIoctl(PIRP irp, void *context) {
     REQUEST *request = context;
     BOOLEAN later = irp->PendingReturned;
 
     CheckOutput(request, irp);
+    request->Status = irp->IoStatus.Status;
+    request->Information = irp->IoStatus.Information;
+    if (!NT_ERROR(request->Status) && request->Buffer != NULL && request->Mdl == NULL && request->Information > 0) {
+        memcpy(request->Ioctl->Output, request->Buffer, request->Information);
+    }
     SchedLock();
     request->Ioctl->Irp = NULL; /* nobody can cancel it any more */
     SchedUnlock();
+    DropHolder(request);
     /* Where the dispatch routine completes it, ShimIoctlStart goes on, as on Windows. */
-    if (later && DropHolder(request)) {
+    if (later) {
         ApcQueue(Deliver, request);
     }
 }
@@ -347,7 +359,6 @@ static void PrepareBuffers(REQUEST *request, PIO_STACK_LOCATION next, const void
     }
     if (size > 0) {
         request->Buffer = MemoryGetSure(MEMORY_SYSTEM_BUFFER, size, NULL);
-        request->BufferSize = size;
         for (ULONG i = inputSize; i < size; i++) {
             ((UCHAR *)request->Buffer)[i] = g_Stale[i % sizeof(g_Stale)];
         }
@@ -388,7 +399,7 @@ NTSTATUS ShimIoctlStart(SHIM_HANDLE *handle, ULONG code, const void *input, ULON
         }
         return STATUS_NO_SUCH_DEVICE;
     }
-    *request = (REQUEST){.Ioctl = ioctl, .File = handle->File, .InputSize = inputSize, .Holders = 1};
+    *request = (REQUEST){.Ioctl = ioctl, .File = handle->File, .InputSize = inputSize, .Holders = 1, .References = 2};
     ObjectHold(handle->File);
     request->Irp = MakeIrp(handle->File, IRP_MJ_DEVICE_CONTROL, FinishIoctl, request);
     next = IoGetNextIrpStackLocation(request->Irp);
@@ -398,7 +409,7 @@ NTSTATUS ShimIoctlStart(SHIM_HANDLE *handle, ULONG code, const void *input, ULON
     PrepareBuffers(request, next, input, inputSize);
     ioctl->Irp = request->Irp;
     status = IrpDispatch(handle->File->DeviceObject, request->Irp);
-    if (status != STATUS_PENDING && DropHolder(request)) {
+    if (status != STATUS_PENDING) {
         Deliver(request);
     }
     return status;
@@ -427,9 +438,7 @@ BOOLEAN ShimIoctlCancel(SHIM_IOCTL *ioctl) {
         return FALSE;
     }
     IoCancelIrp(irp);
-    if (DropHolder(request)) {
-        ApcQueue(Deliver, request);
-    }
+    DropHolder(request);
     return TRUE;
 }
 

@@ -158,8 +158,7 @@ static ULONG ClassOfLock(PKSPIN_LOCK lock) {
     ULONG64 value = __atomic_load_n(lock, __ATOMIC_RELAXED);
 
     if (value >> 48 != (MAGIC | 1)) {
-        ShimAbort("uninitialised", "a spin lock at %p that KeInitializeSpinLock has not seen (%016llx)", (void *)lock,
-                  (unsigned long long)value);
+        ShimAbort("uninitialised", "a spin lock at %p that KeInitializeSpinLock has not seen (%016" PRIx64 ")", (void *)lock, value);
     }
     return (ULONG)(value >> 32) & 0xFFFF;
 }
@@ -172,7 +171,7 @@ static void Take(SHIM_THREAD *self, PKSPIN_LOCK lock, ULONG class) {
     for (ULONG spins = 1; !__atomic_compare_exchange_n(lock, &seen, free | self->Id, FALSE, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
          spins++) {
         if (seen >> 32 != free >> 32) {
-            ShimAbort("uninitialised", "a spin lock was overwritten while it was waited for (%016llx)", (unsigned long long)seen);
+            ShimAbort("uninitialised", "a spin lock was overwritten while it was waited for (%016" PRIx64 ")", seen);
         }
         if (g_Options.Deterministic) {
             SchedSpin(lock);

@@ -68,6 +68,13 @@ NTSTATUS NTAPI RtlGetVersion(PRTL_OSVERSIONINFOW VersionInformation) {
     return STATUS_SUCCESS;
 }
 
+PVOID NTAPI RtlPcToFileHeader(PVOID PcValue, PVOID *BaseOfImage) {
+    Dl_info info;
+
+    *BaseOfImage = dladdr(PcValue, &info) != 0 ? info.dli_fbase : NULL;
+    return *BaseOfImage;
+}
+
 PVOID NTAPI MmGetSystemRoutineAddress(PUNICODE_STRING SystemRoutineName) {
     static const char *const prefixes[] = {"Dbg", "Ex", "Io", "Ke", "Mm", "Ob", "Ps", "Rtl", "Se", "Zw"};
     char name[128];
@@ -218,8 +225,7 @@ ULONG DbgPrint(PCSTR Format, ...) {
     if (ShimSetting("quiet") == NULL) {
         ULONG64 now = ShimNow();
         log.Text[log.Length] = '\0';
-        dprintf(STDERR_FILENO, "[%5llu.%06llu] %s%s", (unsigned long long)(now / 1000000000ull),
-                (unsigned long long)(now % 1000000000ull / 1000), log.Text,
+        dprintf(STDERR_FILENO, "[%5" PRIu64 ".%06" PRIu64 "] %s%s", now / 1000000000u, now % 1000000000u / 1000, log.Text,
                 log.Length > 0 && log.Text[log.Length - 1] == '\n' ? "" : "\n");
     }
     return STATUS_SUCCESS;

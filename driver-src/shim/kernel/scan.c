@@ -14,8 +14,7 @@ void ScanOutput(const char *what, const UCHAR *bytes, size_t size) {
 
         memcpy(&value, bytes + i, sizeof(value));
         if (value >= LOWEST_ADDRESS && value < HIGHEST_ADDRESS && MemoryIsKernelAddress(value, text, sizeof(text))) {
-            ShimAbort("pointer-in-output", "%s answers with the address %llx at byte %zu, %s", what, (unsigned long long)value, i,
-                      text);
+            ShimAbort("pointer-in-output", "%s answers with the address %" PRIx64 " at byte %zu, %s", what, value, i, text);
         }
     }
 }

@@ -21,6 +21,10 @@
 #define VOID void
 #define FORCEINLINE static inline __attribute__((always_inline))
 #define POINTER_ALIGNMENT __attribute__((aligned(8)))
+#define MAXUCHAR 0xFFu
+#define MAXUSHORT 0xFFFFu
+#define MAXULONG 0xFFFFFFFFu
+#define MAXLONG 0x7FFFFFFF
 #define UNREFERENCED_PARAMETER(P) ((void)(P))
 #define C_ASSERT(e) _Static_assert(e, #e)
 #define ANSI_NULL ((CHAR)0)
