@@ -1,0 +1,12 @@
+/*
+ * nmr.h: the Network Module Registrar, as far as clients of the WSK NPI need it (REG-012).
+ */
+#ifndef WSKLAB_PROVIDER_NMR_H
+#define WSKLAB_PROVIDER_NMR_H
+
+#include "provider.h"
+
+/* For ProviderStop: aborts when a client is registered. */
+void WskpNmrRequireNone(void);
+
+#endif
