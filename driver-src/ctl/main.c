@@ -17,7 +17,7 @@ static const char Usage[] =
     "  op ...         one operation of the wsklab driver (wskctl op help)\n"
     "  kit ...        smoke test of the driver, JSON (started by run.cmd)\n"
     "  reload ...     unload a driver and load it again, some times\n"
-    "  provision ...  not implemented\n";
+    "  provision ...  settings of a Windows that becomes a guest; look or change, JSON\n";
 
 void Print(const char *text, size_t length)
 {
@@ -40,14 +40,6 @@ static int VerbHello(int count, char **arguments)
     TextAppendString(&line, "}\n");
     Print(line.data, line.length);
     return EXIT_OK;
-}
-
-static int VerbProvision(int count, char **arguments)
-{
-    (void)count;
-    (void)arguments;
-    Complain("wskctl: provision is not implemented\n");
-    return EXIT_USAGE;
 }
 
 static const VERB Verbs[] = {

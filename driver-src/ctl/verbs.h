@@ -16,6 +16,8 @@ int VerbKit(int count, char **arguments);
 
 /* Unload a driver's service and load it again. */
 int VerbReload(int count, char **arguments);
+/* Settings of a Windows that becomes a guest of the lab. */
+int VerbProvision(int count, char **arguments);
 
 /* Members that say who answers: versions, digests, system. driver is a path, or NULL for wsklab.sys beside us. */
 void IdentityMembers(TEXT *line, const char *driver);
