@@ -7,7 +7,7 @@ void SenderStart(SENDER *sender, HANDLE output)
 {
     sender->output = output;
     sender->stopping = 0;
-    InitializeSRWLock(&sender->lock);
+    LockInitialize(&sender->lock);
 }
 
 void AnswerStart(TEXT *line, char *buffer, size_t capacity, uint64_t id, int ok)
@@ -23,16 +23,16 @@ void AnswerStart(TEXT *line, char *buffer, size_t capacity, uint64_t id, int ok)
     TextMemberBoolean(line, "ok", ok);
 }
 
-/* When a write fails the other side is gone; closing everything is then the kernel's work. */
+/* When a write fails the other side is gone. */
 static void SendLine(SENDER *sender, const char *line, size_t length)
 {
     int written;
 
-    AcquireSRWLockExclusive(&sender->lock);
+    LockAcquire(&sender->lock);
     written = WriteAll(sender->output, line, length);
-    ReleaseSRWLockExclusive(&sender->lock);
+    LockRelease(&sender->lock);
     if (!written && !sender->stopping) {
-        ExitProcess(EXIT_FAILED);
+        SenderFailed(sender);
     }
 }
 

@@ -10,11 +10,14 @@
 
 typedef struct SENDER {
     HANDLE output;
-    SRWLOCK lock;
+    LOCK lock;
     volatile int stopping; /* a failing write no longer ends the process */
 } SENDER;
 
 void SenderStart(SENDER *sender, HANDLE output);
+
+/* Nobody reads any more: the conversation is over, whatever is under way. */
+void SenderFailed(SENDER *sender);
 
 /* Starts an answer: {"id":ID,"ok":OK */
 void AnswerStart(TEXT *line, char *buffer, size_t capacity, uint64_t id, int ok);

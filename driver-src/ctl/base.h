@@ -4,17 +4,30 @@
  * wskctl imports no C runtime: it starts faster (every DLL costs under an emulated processor) and has
  * one list of imports on every Windows and under Wine. memory.c gives the functions that the compiler
  * itself may call.
+ *
+ * The conversation (stdio.c, answer.c, json.c, lines.c, text.c, sha256.c) is compiled on Linux too, by the kernel shim,
+ * whose base_linux.h has the few names that it uses of Windows.
  */
 #ifndef WSKCTL_BASE_H
 #define WSKCTL_BASE_H
 
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 #include <winternl.h>
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+/* A lock that may be held across a write. */
+typedef SRWLOCK LOCK;
+#define LockInitialize(lock) InitializeSRWLock(lock)
+#define LockAcquire(lock) AcquireSRWLockExclusive(lock)
+#define LockRelease(lock) ReleaseSRWLockExclusive(lock)
+#else
+#include "base_linux.h"
+#endif
 
 #define WSKCTL_VERSION "0.1.0"
 /* Version of the conversation of `wskctl stdio`; lab/wsklab/channel/device.py refuses another one. */

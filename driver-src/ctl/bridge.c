@@ -249,9 +249,10 @@ BRIDGE *BridgeStart(SENDER *sender)
     return bridge->thread == NULL ? NULL : bridge;
 }
 
-void BridgeStop(BRIDGE *bridge)
+int BridgeStop(BRIDGE *bridge)
 {
     size_t index;
+    int ended;
 
     bridge->sender->stopping = 1;
     EnterCriticalSection(&bridge->lock);
@@ -263,12 +264,13 @@ void BridgeStop(BRIDGE *bridge)
     }
     LeaveCriticalSection(&bridge->lock);
     PostQueuedCompletionStatus(bridge->port, 0, KEY_WAKE, NULL);
-    WaitForSingleObject(bridge->thread, 2 * STOP_GRACE_MS);
+    ended = WaitForSingleObject(bridge->thread, 2 * STOP_GRACE_MS) == WAIT_OBJECT_0;
     for (index = 0; index < BRIDGE_DEVICES; index += 1) {
         if (bridge->devices[index] != NULL) {
             CloseHandle(bridge->devices[index]);
         }
     }
+    return ended;
 }
 
 void BridgeOpen(BRIDGE *bridge, uint64_t id, const char *path, size_t path_length)

@@ -21,8 +21,8 @@ typedef struct BRIDGE BRIDGE;
 /* NULL when there is no memory or no thread. */
 BRIDGE *BridgeStart(SENDER *sender);
 
-/* Cancels and closes everything; returns when it is done, after a second at the latest. */
-void BridgeStop(BRIDGE *bridge);
+/* Cancels and closes everything. 1 when nothing of it runs any more; 0 when a driver would not let go in time. */
+int BridgeStop(BRIDGE *bridge);
 
 /* The verbs. Each sends its answer, now or when the I/O is complete. */
 void BridgeOpen(BRIDGE *bridge, uint64_t id, const char *path, size_t path_length);

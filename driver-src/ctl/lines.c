@@ -9,29 +9,22 @@ int LineReaderStart(LINE_READER *reader, HANDLE input)
     return reader->buffer != NULL;
 }
 
-/* A zero-byte write into a pipe reads as zero bytes and is not the end; this many in a row are one. */
-#define EMPTY_READS_LIMIT 16
+void LineReaderEnd(LINE_READER *reader)
+{
+    Free(reader->buffer);
+    reader->buffer = NULL;
+}
 
 /* Reads once; 0 at the end of input. */
 static int Fill(LINE_READER *reader)
 {
-    DWORD got = 0;
-    int empty;
+    size_t got;
 
-    for (empty = 0; empty < EMPTY_READS_LIMIT; empty += 1) {
-        if (!ReadFile(reader->input, reader->buffer + reader->end, (DWORD)(WSKCTL_LINE_LIMIT - reader->end), &got,
-                      NULL)) {
-            return 0;
-        }
-        if (got != 0) {
-            reader->end += got;
-            return 1;
-        }
-        if (GetFileType(reader->input) != FILE_TYPE_PIPE) {
-            return 0;
-        }
+    if (!ReadSome(reader->input, reader->buffer + reader->end, WSKCTL_LINE_LIMIT - reader->end, &got)) {
+        return 0;
     }
-    return 0;
+    reader->end += got;
+    return 1;
 }
 
 static char *FindNewline(LINE_READER *reader)
@@ -93,18 +86,4 @@ LINE_RESULT LineReaderNext(LINE_READER *reader, char **line, size_t *length)
         }
     }
     return LINE_END;
-}
-
-int WriteAll(HANDLE output, const char *bytes, size_t length)
-{
-    DWORD written;
-
-    while (length > 0) {
-        if (!WriteFile(output, bytes, (DWORD)length, &written, NULL)) {
-            return 0;
-        }
-        bytes += written;
-        length -= written;
-    }
-    return 1;
 }

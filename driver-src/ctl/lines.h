@@ -25,10 +25,14 @@ typedef struct LINE_READER {
 } LINE_READER;
 
 int LineReaderStart(LINE_READER *reader, HANDLE input);
+void LineReaderEnd(LINE_READER *reader);
 /* The line stays valid, and may be changed in place, until the next call. */
 LINE_RESULT LineReaderNext(LINE_READER *reader, char **line, size_t *length);
 
 /* Writes everything; 0 when the other side is gone. */
 int WriteAll(HANDLE output, const char *bytes, size_t length);
+
+/* Reads once into size bytes; 0 at the end of input, else *got bytes are there. */
+int ReadSome(HANDLE input, char *bytes, size_t size, size_t *got);
 
 #endif

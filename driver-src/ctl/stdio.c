@@ -152,7 +152,7 @@ static void HandleLine(SESSION *session, char *line, size_t length)
     }
 }
 
-int VerbStdio(int count, char **arguments)
+int Converse(HANDLE input, HANDLE output)
 {
     LINE_READER *reader = Allocate(sizeof(*reader));
     SENDER *sender = Allocate(sizeof(*sender));
@@ -161,16 +161,11 @@ int VerbStdio(int count, char **arguments)
     char *line;
     size_t length;
 
-    (void)arguments;
-    if (count != 0) {
-        Complain("wskctl: stdio takes no arguments\n");
-        return EXIT_USAGE;
-    }
-    if (reader == NULL || sender == NULL || !LineReaderStart(reader, GetStdHandle(STD_INPUT_HANDLE))) {
+    if (reader == NULL || sender == NULL || !LineReaderStart(reader, input)) {
         Complain("wskctl: no memory\n");
         return EXIT_FAILED;
     }
-    SenderStart(sender, GetStdHandle(STD_OUTPUT_HANDLE));
+    SenderStart(sender, output);
     session.bridge = BridgeStart(sender);
     if (session.bridge == NULL) {
         Complain("wskctl: the completion port or its thread cannot be made\n");
@@ -184,6 +179,20 @@ int VerbStdio(int count, char **arguments)
                       ERROR_INVALID_DATA);
         }
     }
-    BridgeStop(session.bridge);
+    if (BridgeStop(session.bridge)) {
+        Free(sender);
+    }
+    LineReaderEnd(reader);
+    Free(reader);
     return EXIT_OK;
+}
+
+int VerbStdio(int count, char **arguments)
+{
+    (void)arguments;
+    if (count != 0) {
+        Complain("wskctl: stdio takes no arguments\n");
+        return EXIT_USAGE;
+    }
+    return Converse(GetStdHandle(STD_INPUT_HANDLE), GetStdHandle(STD_OUTPUT_HANDLE));
 }

@@ -7,6 +7,8 @@
 
 /* The conversation on standard input and output: see docs of lab/wsklab/channel/device.py for the wire. */
 int VerbStdio(int count, char **arguments);
+/* The conversation on two handles, until the input ends. */
+int Converse(HANDLE input, HANDLE output);
 /* The guest's TCP and UDP tables as one JSON document. */
 int VerbNet(int count, char **arguments);
 /* Operations of the wsklab driver, by hand. */

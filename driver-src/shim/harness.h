@@ -37,7 +37,9 @@ struct SHIM_IOCTL {
     ULONG OutputSize;
     NTSTATUS Status;
     ULONG_PTR Information;
-    /* The shim's own. */
+    /* The shim's own; zero before the start. */
+    BOOLEAN Complete;
+    BOOLEAN CancelWanted;
     SHIM_HANDLE *Handle;
     PIRP Irp;
     KEVENT Event;

@@ -74,6 +74,8 @@ typedef void (*SHIM_THREAD_ROUTINE)(void *context);
 
 /* A thread of the system process; joined with ShimThreadJoin. NULL when there is no memory. */
 SHIM_THREAD *ShimThreadStart(const char *name, SHIM_THREAD_ROUTINE routine, void *context);
+/* The same, in a process (NULL: the system's). */
+SHIM_THREAD *ShimThreadStartIn(PEPROCESS process, const char *name, SHIM_THREAD_ROUTINE routine, void *context);
 /* Waits (as a kernel thread does) until it has ended, and frees it. */
 void ShimThreadJoin(SHIM_THREAD *thread);
 /* Gives the calling thread of the harness an identity in a process (NULL: the system's); until ShimThreadLeave. */

@@ -106,6 +106,8 @@ ULONG ThreadsOf(const void *low, const void *high, char *text, size_t size);
 /* A thread of the system at PASSIVE_LEVEL with an NT start routine. */
 NTSTATUS ThreadCreateSystem(PKSTART_ROUTINE routine, PVOID context, SHIM_THREAD **thread);
 void ThreadsInitialize(void);
+/* The last reference to a thread is gone. */
+void ThreadDestroyed(SHIM_THREAD *thread);
 
 /* ---- sched.c --------------------------------------------------------------------------------------------------------- */
 void SchedInitialize(void);

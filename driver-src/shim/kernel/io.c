@@ -181,8 +181,12 @@ NTSTATUS ShimOpen(const char *path, SHIM_HANDLE **handle) {
     if (device == NULL) {
         return STATUS_OBJECT_NAME_NOT_FOUND;
     }
-    if ((device->Flags & DO_DEVICE_INITIALIZING) || !DeviceAdmits(device, KeGetCurrentThread()->Process)) {
-        status = device->Flags & DO_DEVICE_INITIALIZING ? STATUS_NO_SUCH_DEVICE : STATUS_ACCESS_DENIED;
+    if (device->Flags & DO_DEVICE_INITIALIZING || device->DriverObject->Flags & DRVO_UNLOAD_INVOKED) {
+        status = STATUS_NO_SUCH_DEVICE;
+    } else {
+        status = DeviceAdmits(device, KeGetCurrentThread()->Process) ? STATUS_SUCCESS : STATUS_ACCESS_DENIED;
+    }
+    if (!NT_SUCCESS(status)) {
         ObjectDrop(device);
         return status;
     }
@@ -339,6 +343,7 @@ static void FinishIoctl(PIRP irp, void *context) {
     }
     SchedLock();
     request->Ioctl->Irp = NULL; /* nobody can cancel it any more */
+    request->Ioctl->Complete = TRUE;
     SchedUnlock();
     DropHolder(request);
     /* Where the dispatch routine completes it, ShimIoctlStart goes on, as on Windows. */
@@ -407,7 +412,10 @@ NTSTATUS ShimIoctlStart(SHIM_HANDLE *handle, ULONG code, const void *input, ULON
     next->Parameters.DeviceIoControl.InputBufferLength = inputSize;
     next->Parameters.DeviceIoControl.IoControlCode = code;
     PrepareBuffers(request, next, input, inputSize);
+    SchedLock();
     ioctl->Irp = request->Irp;
+    request->Irp->Cancel = ioctl->CancelWanted; /* by a thread that came before us */
+    SchedUnlock();
     status = IrpDispatch(handle->File->DeviceObject, request->Irp);
     if (status != STATUS_PENDING) {
         Deliver(request);
@@ -423,6 +431,7 @@ NTSTATUS ShimIoctlWait(SHIM_IOCTL *ioctl, LONGLONG timeoutMs) {
 
 BOOLEAN ShimIoctlCancel(SHIM_IOCTL *ioctl) {
     REQUEST *request = NULL;
+    BOOLEAN complete;
     PIRP irp;
 
     SchedLock();
@@ -432,10 +441,13 @@ BOOLEAN ShimIoctlCancel(SHIM_IOCTL *ioctl) {
         request = info->Context;
         request->Holders++;
         IrpInfoRelease(info);
+    } else {
+        ioctl->CancelWanted = TRUE;
     }
+    complete = ioctl->Complete;
     SchedUnlock();
     if (irp == NULL) {
-        return FALSE;
+        return !complete;
     }
     IoCancelIrp(irp);
     DropHolder(request);

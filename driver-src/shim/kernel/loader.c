@@ -198,6 +198,7 @@ NTSTATUS ShimDriverUnload(SHIM_DRIVER *driver, BOOLEAN force) {
     if (driver->Object.DriverUnload == NULL) {
         return STATUS_INVALID_DEVICE_REQUEST;
     }
+    driver->Object.Flags |= DRVO_UNLOAD_INVOKED; /* its devices cannot be opened any more */
     if (!force && FilesOf(&driver->Object) > 0) {
         return STATUS_DEVICE_BUSY;
     }

@@ -60,7 +60,7 @@ static void Destroy(HEADER *header) {
         FileDestroyed(object);
         break;
     case OBJECT_KIND_THREAD:
-        pthread_cond_destroy(&((SHIM_THREAD *)object)->Wake);
+        ThreadDestroyed(object);
         break;
     case OBJECT_KIND_PROCESS:
         break;

@@ -48,6 +48,9 @@ static SHIM_THREAD *Make(const char *name, PEPROCESS process) {
 
     snprintf(thread->Name, sizeof(thread->Name), "%s", name);
     thread->Process = process != NULL ? process : &g_System;
+    if (process != NULL) {
+        ObjectHold(process);
+    }
     thread->Id = __atomic_add_fetch(&g_LastThreadId, 4, __ATOMIC_RELAXED); /* as on Windows: multiples of 4 */
     thread->Descriptor = -1;
     thread->Deadline = NEVER;
@@ -112,8 +115,8 @@ static BOOLEAN Launch(SHIM_THREAD *thread, SHIM_THREAD_ROUTINE routine, void *co
     return started;
 }
 
-SHIM_THREAD *ShimThreadStart(const char *name, SHIM_THREAD_ROUTINE routine, void *context) {
-    SHIM_THREAD *thread = Make(name, NULL);
+SHIM_THREAD *ShimThreadStartIn(PEPROCESS process, const char *name, SHIM_THREAD_ROUTINE routine, void *context) {
+    SHIM_THREAD *thread = Make(name, process);
 
     if (!Launch(thread, routine, context)) {
         ObjectDrop(thread);
@@ -121,6 +124,10 @@ SHIM_THREAD *ShimThreadStart(const char *name, SHIM_THREAD_ROUTINE routine, void
     }
     ShimYield("ShimThreadStart");
     return thread;
+}
+
+SHIM_THREAD *ShimThreadStart(const char *name, SHIM_THREAD_ROUTINE routine, void *context) {
+    return ShimThreadStartIn(NULL, name, routine, context);
 }
 
 void ShimThreadJoin(SHIM_THREAD *thread) {
@@ -144,6 +151,13 @@ SHIM_THREAD *ShimThreadAdopt(const char *name, PEPROCESS process) {
 
 void ShimThreadLeave(void) {
     Finish(ThreadSelf());
+}
+
+void ThreadDestroyed(SHIM_THREAD *thread) {
+    pthread_cond_destroy(&thread->Wake);
+    if (thread->Process != &g_System) {
+        ObjectDrop(thread->Process);
+    }
 }
 
 ULONG ThreadsOf(const void *low, const void *high, char *text, size_t size) {

@@ -351,6 +351,7 @@ typedef struct _FILE_OBJECT {
     LIST_ENTRY IrpList;
     PVOID FileObjectExtension;
 } FILE_OBJECT, *PFILE_OBJECT;
+#define DRVO_UNLOAD_INVOKED 0x00000001u
 #define FO_CLEANUP_COMPLETE 0x00004000u
 
 typedef struct _DRIVER_OBJECT {
