@@ -303,7 +303,7 @@ typedef struct WSKLAB_EVENT {
     uint64_t accepted; /* receive: *BytesAccepted as we left it */
     uint64_t digest;   /* FNV-1a, 64 bit, of all indicated bytes */
     uint64_t listed;   /* sum of the lengths in the indication's list */
-    uint32_t flags;    /* the Flags argument; client event: EventType */
+    uint32_t flags;    /* the Flags argument; client event: EventType; exit of accept: WSKLAB_RECORD_SOCKET_* */
     uint32_t buffers;  /* entries of the list */
     uint32_t object;   /* kept: the object; inspect and abort: the inspection's number */
     uint32_t new_socket; /* accept: the accepted socket */

@@ -196,7 +196,7 @@ enum { WSKLAB_DEVICE_OBJECT_NONE = 0, WSKLAB_DEVICE_OBJECT_NULL = 1, WSKLAB_DEVI
 #define WSKLAB_RECORD_INFORMATION_CLAMPED 0x800000u /* Information exceeded the buffer; the data ends at the buffer */
 #define WSKLAB_RECORD_INPUT_INTACT 0x1000000u   /* the input buffer (option value, control information) is as it was */
 #define WSKLAB_RECORD_SIZE_RETURNED 0x2000000u  /* OutputSizeReturned was written: `size_returned` */
-#define WSKLAB_RECORD_CONTROL_LENGTH 0x4000000u /* ControlInfoLength was written: `control_length` */
+#define WSKLAB_RECORD_CONTROL_LENGTH 0x4000000u /* ControlInfoLength was changed: `control_length` */
 #define WSKLAB_RECORD_CONTROL_FLAGS 0x8000000u  /* ControlFlags was written: `control_flags` */
 #define WSKLAB_RECORD_OBJECT_MADE 0x10000000u   /* `object` is new and the client's */
 #define WSKLAB_RECORD_OBJECT_DIFFERS 0x20000000u /* ... and its pointer is not the one that went in (WSK-CTL-004) */
@@ -300,6 +300,7 @@ enum {
 #define WSKLAB_NOTE_UNREADABLE 0x4u    /* a buffer could not be mapped: no digest */
 #define WSKLAB_NOTE_SCRIPTED 0x8u      /* a script answered */
 #define WSKLAB_NOTE_AMBIGUOUS 0x10u    /* several sockets of the client have this context; the first was taken */
+#define WSKLAB_NOTE_NO_SOCKET 0x20u    /* no socket of the client has the delivered context, which is not shown */
 
 #define WSKLAB_OWNER_HANDLE_OPEN 0x1u
 #define WSKLAB_OWNER_CLOSING 0x2u

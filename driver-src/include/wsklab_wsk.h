@@ -19,7 +19,6 @@
 
 #define WSK_INFINITE_WAIT 0xFFFFFFFFu
 #define WSK_NO_WAIT 0u
-/* WSK_INFINITE_WAIT (0xFFFFFFFF) is left out on purpose: this driver never waits without limit for a provider. */
 
 #define WSK_FLAG_BASIC_SOCKET 0x00000000u
 #define WSK_FLAG_LISTEN_SOCKET 0x00000001u

@@ -19,8 +19,9 @@ BOOLEAN BufferIsValid(const WSKLAB_SUBMIT *Submit) {
     ULONG first;
 
     if (Submit->mdl_shape == WSKLAB_MDL_NULL) {
-        /* A NULL MDL with a length is a hazard (WSK-DATA-012) and has no operation of its own yet. */
-        return needed == 0 && Submit->mdl_bytes == 0 && Submit->data_length == 0 && Submit->fill == WSKLAB_FILL_NONE;
+        /* A NULL MDL with a length is a hazard (WSK-DATA-012). */
+        BOOLEAN fits = needed == 0 || ((Submit->switches & WSKLAB_SWITCH_HAZARD) && needed <= WSKLAB_MAX_BUFFER);
+        return fits && Submit->mdl_bytes == 0 && Submit->data_length == 0 && Submit->fill == WSKLAB_FILL_NONE;
     }
     if (needed > WSKLAB_MAX_BUFFER || Submit->mdl_bytes > WSKLAB_MAX_BUFFER || TotalBytes(Submit) == 0 ||
         TotalBytes(Submit) < needed || Submit->data_length > Submit->buffer_length ||
@@ -37,8 +38,11 @@ BOOLEAN BufferIsValid(const WSKLAB_SUBMIT *Submit) {
     if (Submit->mdl_shape == WSKLAB_MDL_SINGLE) {
         return sum == 0;
     }
+    if (Submit->function == WSKLAB_FN_SEND_MESSAGES) {
+        return sum == Submit->buffer_length && sum == TotalBytes(Submit) && Submit->buffer_offset == 0;
+    }
     /* The offset lies inside the first MDL (ns-wsk-_wsk_buf). */
-    return Submit->mdl_shape == WSKLAB_MDL_CHAIN && sum == TotalBytes(Submit) && Submit->buffer_offset < first;
+    return sum == TotalBytes(Submit) && Submit->buffer_offset < first;
 }
 
 /* Walk the data from `Position`; gives the next contiguous run. */
@@ -84,6 +88,8 @@ _Use_decl_annotations_ NTSTATUS BufferInitialize(BUFFER *Buffer, const WSKLAB_SU
     Buffer->Ledger = Ledger;
     Buffer->Offset = Submit->buffer_offset;
     Buffer->Length = Submit->buffer_length;
+    Buffer->Wsk.Offset = Buffer->Offset;
+    Buffer->Wsk.Length = Buffer->Length;
     if (Submit->mdl_shape == WSKLAB_MDL_NULL) {
         return STATUS_SUCCESS;
     }
@@ -115,14 +121,17 @@ _Use_decl_annotations_ NTSTATUS BufferInitialize(BUFFER *Buffer, const WSKLAB_SU
         }
         LedgerAdd(Ledger, LEDGER_COUNT(mdls_allocated), 1);
         MmBuildMdlForNonPagedPool(Buffer->Mdls[i]);
-        if (i > 0) {
+        if (Submit->function == WSKLAB_FN_SEND_MESSAGES) {
+            Buffer->List[i].Buffer = (WSK_BUF){.Mdl = Buffer->Mdls[i], .Length = Buffer->Bytes[i]};
+            if (i > 0) {
+                Buffer->List[i - 1].Next = &Buffer->List[i];
+            }
+        } else if (i > 0) {
             Buffer->Mdls[i - 1]->Next = Buffer->Mdls[i];
         }
     }
     Fill(Buffer, Submit, Data);
     Buffer->Wsk.Mdl = Buffer->Mdls[0];
-    Buffer->Wsk.Offset = Buffer->Offset;
-    Buffer->Wsk.Length = Buffer->Length;
     return STATUS_SUCCESS;
 }
 
@@ -154,7 +163,7 @@ ULONG BufferCopyOut(const BUFFER *Buffer, ULONG Position, ULONG Length, PUCHAR O
 }
 
 ULONG64 BufferDigest(const BUFFER *Buffer, ULONG Length) {
-    ULONG64 digest = 0xCBF29CE484222325ull;
+    ULONG64 digest = DIGEST_START;
     ULONG done = 0;
     while (done < Length) {
         PUCHAR run;
@@ -162,9 +171,7 @@ ULONG64 BufferDigest(const BUFFER *Buffer, ULONG Length) {
         if (count == 0) {
             break;
         }
-        for (ULONG i = 0; i < count; i++) {
-            digest = (digest ^ run[i]) * 0x100000001B3ull;
-        }
+        digest = DigestContinue(digest, run, count);
         done += count;
     }
     return done != 0 ? digest : 0;

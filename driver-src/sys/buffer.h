@@ -4,7 +4,7 @@
 #ifndef WSKLAB_BUFFER_H
 #define WSKLAB_BUFFER_H
 
-#include "memory.h"
+#include "argument.h"
 
 typedef struct BUFFER {
     PUCHAR Memory;
@@ -15,7 +15,8 @@ typedef struct BUFFER {
     ULONG Offset; /* of the data in the first chunk */
     ULONG Length; /* of the data */
     LEDGER *Ledger;
-    WSK_BUF Wsk;
+    WSK_BUF Wsk;                            /* all of it, or */
+    WSK_BUF_LIST List[WSKLAB_MAX_CHUNKS];   /* every chunk one message (SEND_MESSAGES) */
 } BUFFER;
 
 /* Whether shape, lengths and chunks of a request make sense; nothing is allocated. */

@@ -5,12 +5,13 @@
 
 #include "keeper.h"
 #include "operation.h"
-#include "socket.h"
+#include "script.h"
 #include "wait.h"
 
 static KSPIN_LOCK g_Lock; /* guards the list, and FsContext of our file objects */
 static LIST_ENTRY g_Clients;
 static ULONG g_Count;
+static CLIENT *g_Slots[WSKLAB_MAX_CLIENTS];
 static ULONG g_LastId;
 static BOOLEAN g_Refuse;
 
@@ -18,6 +19,7 @@ VOID ClientsInitialize(VOID) {
     KeInitializeSpinLock(&g_Lock);
     InitializeListHead(&g_Clients);
     g_Count = 0;
+    RtlZeroMemory(g_Slots, sizeof(g_Slots));
     g_Refuse = FALSE;
 }
 
@@ -29,6 +31,7 @@ VOID ClientsRefuse(VOID) {
 }
 
 static VOID ClientFree(CLIENT *Client) {
+    ScriptsFree(Client);
     RingUninitialize(&Client->Ring);
     MemoryFree(Client);
 }
@@ -52,6 +55,7 @@ _Use_decl_annotations_ NTSTATUS ClientCreate(PFILE_OBJECT File) {
     InitializeListHead(&client->Watched);
     InitializeListHead(&client->Sockets);
     InitializeListHead(&client->Waits);
+    InitializeListHead(&client->Scripts);
     status = RingInitialize(&client->Ring, &client->Ledger);
     if (!NT_SUCCESS(status)) {
         ClientFree(client);
@@ -63,6 +67,10 @@ _Use_decl_annotations_ NTSTATUS ClientCreate(PFILE_OBJECT File) {
     } else if (g_Count >= WSKLAB_MAX_CLIENTS) {
         status = STATUS_TOO_MANY_OPENED_FILES;
     } else {
+        while (g_Slots[client->Slot] != NULL) {
+            client->Slot++;
+        }
+        g_Slots[client->Slot] = client;
         client->Id = ++g_LastId;
         g_Count++;
         InsertTailList(&g_Clients, &client->Link);
@@ -90,6 +98,34 @@ _Use_decl_annotations_ CLIENT *ClientFromFile(PFILE_OBJECT File) {
     }
     KeReleaseSpinLock(&g_Lock, irql);
     return client;
+}
+
+_Use_decl_annotations_ CLIENT *ClientBySlot(ULONG Slot) {
+    CLIENT *client;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&g_Lock, &irql);
+    client = g_Slots[Slot];
+    if (client != NULL) {
+        ClientReference(client);
+    }
+    KeReleaseSpinLock(&g_Lock, irql);
+    return client;
+}
+
+_Use_decl_annotations_ CLIENT *ClientByAddress(PVOID Address) {
+    CLIENT *found = NULL;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&g_Lock, &irql);
+    for (ULONG i = 0; i < WSKLAB_MAX_CLIENTS && found == NULL; i++) {
+        if (g_Slots[i] != NULL && g_Slots[i] == Address) {
+            found = g_Slots[i];
+            ClientReference(found);
+        }
+    }
+    KeReleaseSpinLock(&g_Lock, irql);
+    return found;
 }
 
 _Use_decl_annotations_ CLIENT *ClientNext(ULONG AfterId) {
@@ -141,7 +177,7 @@ _Use_decl_annotations_ VOID ClientBeginClose(CLIENT *Client) {
     KeReleaseSpinLock(&Client->Lock, irql);
     if (first) {
         WSKLAB_EVENT event = {.kind = WSKLAB_EVENT_CLIENT_CLOSING};
-        RingRecord(&Client->Ring, event);
+        RingRecord(&Client->Ring, &event);
     }
     KeeperWake();
 }
@@ -190,7 +226,7 @@ _Use_decl_annotations_ VOID ClientsDetachAll(VOID) {
         }
         KeReleaseSpinLock(&g_Lock, irql);
         if (attached) {
-            LogLine("unloading with client %lu (process %llu) still open\n", client->Id, client->ProcessId);
+            LogLine("unloading with client %u (process %llu) still open\n", client->Id, client->ProcessId);
             ClientHandleClosed(client);
             ClientDereference(client);
         }
@@ -202,6 +238,7 @@ _Use_decl_annotations_ VOID ClientForget(CLIENT *Client) {
     KIRQL irql;
     KeAcquireSpinLock(&g_Lock, &irql);
     RemoveEntryList(&Client->Link);
+    g_Slots[Client->Slot] = NULL;
     g_Count--;
     KeReleaseSpinLock(&g_Lock, irql);
     ClientDereference(Client);
@@ -243,21 +280,4 @@ _Use_decl_annotations_ VOID ClientEndOperation(CLIENT *Client, BOOLEAN Internal)
     if (closing) {
         KeeperWake();
     }
-}
-
-_Use_decl_annotations_ ULONG ClientSocketByContext(CLIENT *Client, ULONG64 Context, ULONG64 *Shown) {
-    ULONG number = 0;
-    KIRQL irql;
-
-    KeAcquireSpinLock(&Client->Lock, &irql);
-    for (PLIST_ENTRY entry = Client->Sockets.Flink; entry != &Client->Sockets; entry = entry->Flink) {
-        SOCKET *socket = CONTAINING_RECORD(entry, SOCKET, Link);
-        if (socket->Context == Context) {
-            number = socket->Number;
-            *Shown = socket->ContextIsOurs ? 0 : Context;
-            break;
-        }
-    }
-    KeReleaseSpinLock(&Client->Lock, irql);
-    return number;
 }

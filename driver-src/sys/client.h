@@ -9,6 +9,8 @@
 #ifndef WSKLAB_CLIENT_H
 #define WSKLAB_CLIENT_H
 
+#include "inspect.h"
+#include "object.h"
 #include "ring.h"
 #include "wsk_registration.h"
 
@@ -23,6 +25,7 @@ typedef enum CLIENT_STATE {
 typedef struct CLIENT {
     LIST_ENTRY Link;
     ULONG Id;
+    ULONG Slot; /* which thunks are its own; nobody else has it */
     ULONG64 ProcessId;
     volatile LONG References;
     PFILE_OBJECT File;  /* valid while attached, or while an operation references it */
@@ -39,6 +42,12 @@ typedef struct CLIENT {
     LONG SocketCount;
     LIST_ENTRY Waits;
     LONG Lost;
+    LIST_ENTRY Scripts;
+    ULONG ScriptCount;
+    OBJECT_TABLE Objects;
+    INSPECT_TABLE Inspections;
+    ULONG StaticEvents; /* WSK_EVENT_* that every new socket has on from the start */
+    LONG BoundToRegistration; /* outstanding operations that only the deregistration ends */
     REGISTRATION Registration;
 
     volatile LONG FileReferencesToDrop; /* by the keeper: the last one must be dropped at PASSIVE_LEVEL */
@@ -53,6 +62,10 @@ VOID ClientsRefuse(VOID);
 _IRQL_requires_max_(PASSIVE_LEVEL) _Must_inspect_result_ NTSTATUS ClientCreate(PFILE_OBJECT File);
 /* The client of a file object, referenced; NULL once it was detached. */
 _IRQL_requires_max_(DISPATCH_LEVEL) CLIENT *ClientFromFile(PFILE_OBJECT File);
+/* The client whose thunks these are, referenced; NULL when the slot is free. */
+_IRQL_requires_max_(DISPATCH_LEVEL) CLIENT *ClientBySlot(ULONG Slot);
+/* The client at this address, referenced; NULL when there is none: compared, never followed. */
+_IRQL_requires_max_(DISPATCH_LEVEL) CLIENT *ClientByAddress(PVOID Address);
 /* The client with the next higher number, referenced; NULL at the end. Start with 0. */
 _IRQL_requires_max_(DISPATCH_LEVEL) CLIENT *ClientNext(ULONG AfterId);
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID ClientReference(CLIENT *Client);
@@ -73,8 +86,5 @@ _IRQL_requires_max_(DISPATCH_LEVEL) VOID ClientForget(CLIENT *Client);
 /* An operation is launched: it counts as active and holds the file object. Refused unless the client is open. */
 _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS ClientBeginOperation(CLIENT *Client, BOOLEAN Internal);
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID ClientEndOperation(CLIENT *Client, BOOLEAN Internal);
-
-/* The number of the socket with this context, 0 when there is none; `Shown` is what may be told about the context. */
-_IRQL_requires_max_(DISPATCH_LEVEL) ULONG ClientSocketByContext(CLIENT *Client, ULONG64 Context, ULONG64 *Shown);
 
 #endif

@@ -4,6 +4,7 @@
  */
 #include "completion.h"
 
+#include "call.h"
 #include "device.h"
 #include "issue.h"
 
@@ -25,7 +26,8 @@ static UCHAR DeviceKind(PDEVICE_OBJECT Device) {
 
 /* A kernel pointer never leaves the driver: what may be one is hidden. */
 static VOID Classify(const OPERATION *Operation, NTSTATUS Status, ULONG_PTR Information, WSKLAB_RECORD *Facts) {
-    BOOLEAN transfers = Operation->Submit.function == WSKLAB_FN_SEND || Operation->Submit.function == WSKLAB_FN_RECEIVE;
+    /* Bytes, or (WSK-NAME-005) a status. */
+    BOOLEAN counts = OPERATION_HAS(Operation, FUNCTION_READS | FUNCTION_WRITES | FUNCTION_CONTROL | FUNCTION_NAMES);
 
     Facts->information_kind = WSKLAB_INFORMATION_HIDDEN;
     Facts->information = 0;
@@ -34,12 +36,12 @@ static VOID Classify(const OPERATION *Operation, NTSTATUS Status, ULONG_PTR Info
         Facts->information = WSKLAB_PREFILL;
     } else if (Information == 0) {
         Facts->information_kind = WSKLAB_INFORMATION_INTEGER;
-    } else if (OperationCreates(Operation->Submit.function)) {
+    } else if (OPERATION_HAS(Operation, FUNCTION_CREATES)) {
         if (NT_SUCCESS(Status)) {
             Facts->information_kind = WSKLAB_INFORMATION_SOCKET;
             Facts->information = Operation->Submit.new_socket;
         }
-    } else if (Information <= (transfers ? 0xFFFFFFFFull : 0xFFFFull)) {
+    } else if (Information <= (counts ? 0xFFFFFFFFull : 0xFFFFull)) {
         Facts->information_kind = WSKLAB_INFORMATION_INTEGER;
         Facts->information = Information;
     }
@@ -55,7 +57,7 @@ static ULONG ApplyToSockets(OPERATION *Operation, NTSTATUS Status, const WSKLAB_
         return 0;
     }
     if (!OperationSettle(Operation)) {
-        LogLine("operation %lu was completed after it had been given up; a socket may be left over\n", Operation->Submit.op_id);
+        LogLine("operation %u was completed after it had been given up; a socket may be left over\n", Operation->Submit.op_id);
         return 0;
     }
     if (created != NULL) {
@@ -63,7 +65,7 @@ static ULONG ApplyToSockets(OPERATION *Operation, NTSTATUS Status, const WSKLAB_
             flags = SocketPublish(created, (PWSK_SOCKET)Information);
             event.kind = WSKLAB_EVENT_SOCKET_OPENED;
             event.socket = created->Number;
-            RingRecord(&Operation->Client->Ring, event);
+            RingRecord(&Operation->Client->Ring, &event);
         } else {
             SocketRemove(created);
         }
@@ -72,7 +74,7 @@ static ULONG ApplyToSockets(OPERATION *Operation, NTSTATUS Status, const WSKLAB_
          * still reports an error when the handle inside was already gone.) */
         event.kind = WSKLAB_EVENT_SOCKET_CLOSED;
         event.socket = Operation->Submit.socket;
-        RingRecord(&Operation->Client->Ring, event);
+        RingRecord(&Operation->Client->Ring, &event);
         SocketRemove(Operation->Socket);
     }
     return flags;
@@ -86,7 +88,7 @@ static VOID RecordCompletionEvent(OPERATION *Operation, ULONG Kind, ULONG64 Sequ
                           .function = (UCHAR)Operation->Submit.function,
                           .status = Status,
                           .value = Count};
-    RingRecord(&Operation->Client->Ring, event);
+    RingRecord(&Operation->Client->Ring, &event);
 }
 
 _Use_decl_annotations_ BOOLEAN CompletionObserve(OPERATION *Operation, PDEVICE_OBJECT DeviceObject, PIRP Irp, PVOID Context,
@@ -104,7 +106,7 @@ _Use_decl_annotations_ BOOLEAN CompletionObserve(OPERATION *Operation, PDEVICE_O
     KeReleaseSpinLock(&Operation->Client->Lock, irql);
     RecordCompletionEvent(Operation, WSKLAB_EVENT_COMPLETION, sequence, status, count);
     if (count > 1) {
-        LogLine("operation %lu was completed %lu times\n", Operation->Submit.op_id, count);
+        LogLine("operation %u was completed %u times\n", Operation->Submit.op_id, count);
         return FALSE; /* whatever it says, the first one holds */
     }
     Classify(Operation, status, information, &facts);
@@ -112,6 +114,7 @@ _Use_decl_annotations_ BOOLEAN CompletionObserve(OPERATION *Operation, PDEVICE_O
                   (Context == Operation->ExpectedContext ? WSKLAB_RECORD_CONTEXT_MATCH : 0) |
                   (Irp->PendingReturned ? WSKLAB_RECORD_PENDING_RETURNED : 0) | (Irp->Cancel ? WSKLAB_RECORD_IRP_CANCEL : 0);
     facts.flags |= ApplyToSockets(Operation, status, &facts, information);
+    CallEnd(Operation, status, facts.information_kind == WSKLAB_INFORMATION_INTEGER ? facts.information : 0);
 
     KeAcquireSpinLock(&Operation->Client->Lock, &irql);
     record->flags |= facts.flags;

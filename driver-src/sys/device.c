@@ -75,7 +75,7 @@ _Use_decl_annotations_ NTSTATUS DeviceCreate(PDRIVER_OBJECT Driver) {
     }
     g_DaclStatus = SetDacl(g_Device);
     if (!NT_SUCCESS(g_DaclStatus)) {
-        LogLine("the device's access list could not be set: %08lx\n", (ULONG)g_DaclStatus);
+        LogLine("the device's access list could not be set: %08x\n", (ULONG)g_DaclStatus);
         if (!PlatformFacts()->Wine) {
             status = g_DaclStatus;
             goto deleteDevice;

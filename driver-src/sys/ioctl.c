@@ -11,6 +11,7 @@
 #include "device.h"
 #include "issue.h"
 #include "quiesce.h"
+#include "script.h"
 #include "submit.h"
 #include "wait.h"
 #include "wsklab_build.h"
@@ -277,6 +278,60 @@ static NTSTATUS Sockets(REQUEST *Request) {
     return STATUS_SUCCESS;
 }
 
+static NTSTATUS Objects(REQUEST *Request) {
+    WSKLAB_OBJECTS in;
+    WSKLAB_OBJECTS_RESULT out = {0};
+    ULONG total;
+    NTSTATUS status = Take(Request, &in, sizeof(in));
+
+    if (!NT_SUCCESS(status)) {
+        return status;
+    }
+    if (Request->OutputBytes < sizeof(out)) {
+        return STATUS_BUFFER_TOO_SMALL;
+    }
+    out.count = ObjectList(Request->Client, (WSKLAB_OBJECT_ENTRY *)(Request->Buffer + sizeof(out)),
+                           (ULONG)((Request->OutputBytes - sizeof(out)) / sizeof(WSKLAB_OBJECT_ENTRY)), &total);
+    out.total = total;
+    RtlCopyMemory(Request->Buffer, &out, sizeof(out));
+    Request->Information = sizeof(out) + out.count * sizeof(WSKLAB_OBJECT_ENTRY);
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS Script(REQUEST *Request) {
+    WSKLAB_ANSWER answers[WSKLAB_MAX_ANSWERS];
+    WSKLAB_SCRIPT in;
+    WSKLAB_SCRIPT_RESULT out;
+    NTSTATUS status;
+
+    if (Request->InputBytes < sizeof(in)) {
+        return STATUS_INFO_LENGTH_MISMATCH;
+    }
+    RtlCopyMemory(&in, Request->Buffer, sizeof(in));
+    status = SubmitCheckHeader(&in.header, sizeof(in));
+    if (!NT_SUCCESS(status)) {
+        return status;
+    }
+    if (in.count > WSKLAB_MAX_ANSWERS) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    if (Request->InputBytes != sizeof(in) + in.count * sizeof(answers[0])) {
+        return STATUS_INFO_LENGTH_MISMATCH;
+    }
+    if (Request->OutputBytes < sizeof(out)) {
+        return STATUS_BUFFER_TOO_SMALL;
+    }
+    RtlCopyMemory(answers, Request->Buffer + sizeof(in), in.count * sizeof(answers[0]));
+    status = ScriptCheck(&in, answers);
+    if (NT_SUCCESS(status)) {
+        status = ScriptSet(Request->Client, &in, answers, &out);
+    }
+    if (NT_SUCCESS(status)) {
+        Give(Request, &out, sizeof(out));
+    }
+    return status;
+}
+
 static NTSTATUS Ledger(REQUEST *Request) {
     WSKLAB_LEDGER_REQUEST in;
     WSKLAB_LEDGERS out;
@@ -375,7 +430,9 @@ static NTSTATUS Route(REQUEST *Request, ULONG Code) {
     case IOCTL_WSKLAB_FAULTS:
         return Faults(Request);
     case IOCTL_WSKLAB_SCRIPT:
+        return Script(Request);
     case IOCTL_WSKLAB_OBJECTS:
+        return Objects(Request);
     case IOCTL_WSKLAB_FORWARD:
         return STATUS_NOT_IMPLEMENTED;
     default:

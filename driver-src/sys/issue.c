@@ -5,7 +5,9 @@
 
 #include "call.h"
 #include "completion.h"
+#include "control.h"
 #include "device.h"
+#include "hold.h"
 #include "keeper.h"
 #include "threads.h"
 #include "wait.h"
@@ -22,7 +24,7 @@ static VOID RecordEvent(OPERATION *Operation, ULONG Kind, NTSTATUS Status, ULONG
                           .function = (UCHAR)Operation->Submit.function,
                           .status = Status,
                           .value = Value};
-    RingRecord(&Operation->Client->Ring, event);
+    RingRecord(&Operation->Client->Ring, &event);
 }
 
 /* The placeholder of a socket that will not be made. */
@@ -49,6 +51,7 @@ _Use_decl_annotations_ VOID OperationAbandon(OPERATION *Operation, NTSTATUS Why)
     KeReleaseSpinLock(&client->Lock, irql);
 
     DropNewSocket(Operation);
+    HoldSettle(Operation, Why, NULL, 0, 0);
     LedgerAdd(&client->Ledger, LEDGER_COUNT(not_started), 1);
     RecordEvent(Operation, WSKLAB_EVENT_NOT_STARTED, Why, 0);
     OperationContinue(client, Operation->Submit.then_op, FALSE);
@@ -102,7 +105,7 @@ static NTSTATUS EnterSocket(OPERATION *Operation) {
     }
     status = SocketEnter(Operation->Client, Operation->Submit.socket, &Operation->Socket);
     if (NT_SUCCESS(status)) {
-        status = CallIsPossible(Operation);
+        status = CallPrepare(Operation);
         if (!NT_SUCCESS(status)) {
             SocketLeave(Operation->Socket);
         }
@@ -126,7 +129,7 @@ static NTSTATUS Acquire(OPERATION *Operation) {
     if (NT_SUCCESS(status) && Operation->Submit.irp_source == WSKLAB_IRP_REUSED) {
         status = TakeIrp(Operation);
     }
-    if (NT_SUCCESS(status) && CallUsesProvider(Operation->Submit.function)) {
+    if (NT_SUCCESS(status) && OPERATION_HAS(Operation, FUNCTION_PROVIDER)) {
         status = RegistrationBeginUse(client, &Operation->Npi);
         Operation->UsesProvider = NT_SUCCESS(status);
     }
@@ -139,7 +142,24 @@ static NTSTATUS Acquire(OPERATION *Operation) {
     return status;
 }
 
+/* A queued transport list change ends when the client is deregistered, and not before (WSK-DET-005). */
+static BOOLEAN IsBoundToRegistration(const OPERATION *Operation) {
+    return Operation->Submit.function == WSKLAB_FN_CONTROL_CLIENT &&
+           Operation->Submit.control_code == WSK_TRANSPORT_LIST_CHANGE && Operation->ExpectCompletion;
+}
+
+static VOID Unbind(OPERATION *Operation) {
+    KIRQL irql;
+
+    if (Operation->Bound) {
+        KeAcquireSpinLock(&Operation->Client->Lock, &irql);
+        Operation->Client->BoundToRegistration--;
+        KeReleaseSpinLock(&Operation->Client->Lock, irql);
+    }
+}
+
 static VOID Final(OPERATION *Operation) {
+    Unbind(Operation);
     if (Operation->Socket != NULL) {
         SocketCountOutstanding(Operation->Socket, -1);
     }
@@ -188,7 +208,7 @@ static VOID Issue(OPERATION *Operation) {
     NTSTATUS status;
 
     Operation->ExpectCompletion =
-        OperationUsesIrp(Operation->Submit.function) && !(Operation->Submit.switches & WSKLAB_SWITCH_NULL_IRP);
+        OPERATION_HAS(Operation, FUNCTION_IRP) && !(Operation->Submit.switches & WSKLAB_SWITCH_NULL_IRP);
     if (Operation->ExpectCompletion) {
         OperationReference(Operation); /* the provider's, dropped by the completion routine */
     }
@@ -197,6 +217,10 @@ static VOID Issue(OPERATION *Operation) {
     if (Operation->Socket != NULL) {
         Operation->Record.category = (UCHAR)Operation->Socket->Category;
         Operation->Socket->Outstanding++;
+    }
+    if (IsBoundToRegistration(Operation)) {
+        Operation->Bound = TRUE;
+        client->BoundToRegistration++;
     }
     KeReleaseSpinLock(&client->Lock, irql);
     LedgerAddTwo(&client->Ledger, LEDGER_COUNT(issued), 1, LEDGER_COUNT(outstanding), 1);
@@ -215,6 +239,9 @@ static VOID Issue(OPERATION *Operation) {
         KeLowerIrql(previous);
     }
     RecordEvent(Operation, WSKLAB_EVENT_CALL_RETURN, status, Operation->Record.enter_sequence);
+    if (!Operation->ExpectCompletion) {
+        CallEnd(Operation, status, ControlReturnedBytes(Operation, status));
+    }
     LeaveProvider(Operation);
     if (Operation->Socket != NULL && !isClose) {
         SocketLeave(Operation->Socket);
@@ -288,7 +315,7 @@ static VOID AttachAndStart(PVOID Context) {
 
 static BOOLEAN Blocks(const WSKLAB_SUBMIT *Submit) {
     BOOLEAN mayWait = Submit->timeout_ms != WSK_NO_WAIT || (Submit->switches & WSKLAB_SWITCH_INFINITE);
-    return Submit->function == WSKLAB_FN_DEREGISTER || (Submit->function == WSKLAB_FN_CAPTURE && mayWait);
+    return (FunctionTraits(Submit->function) & FUNCTION_THREAD) || (Submit->function == WSKLAB_FN_CAPTURE && mayWait);
 }
 
 static VOID StartOnThread(OPERATION *Operation, THREAD_ROUTINE Routine) {
@@ -326,7 +353,7 @@ _Use_decl_annotations_ NTSTATUS OperationLaunch(OPERATION *Operation) {
         OperationAbandon(Operation, status);
         return status;
     }
-    if (CallUsesProvider(submit->function)) {
+    if (OPERATION_HAS(Operation, FUNCTION_PROVIDER)) {
         status = RegistrationAttach(Operation->Client);
         if (status == STATUS_DEVICE_NOT_READY) {
             StartOnThread(Operation, AttachAndStart);
@@ -385,6 +412,23 @@ _Use_decl_annotations_ VOID OperationContinue(CLIENT *Client, ULONG OpId, BOOLEA
     OperationDereference(operation);
 }
 
+_Use_decl_annotations_ VOID OperationContinueInCallback(CLIENT *Client, ULONG OpId) {
+    OPERATION *operation = OpId != 0 ? OperationFind(Client, OpId) : NULL;
+    const WSKLAB_SUBMIT *submit;
+
+    if (operation == NULL) {
+        return;
+    }
+    submit = &operation->Submit;
+    if (submit->input_kind == WSKLAB_INPUT_EVENT_CALLBACK && (submit->event_mask & WSK_EVENT_DISABLE) &&
+        (submit->switches & WSKLAB_SWITCH_HELD)) {
+        OperationAbandon(operation, STATUS_INVALID_DEVICE_REQUEST); /* not from inside a callback */
+    } else {
+        OperationContinue(Client, OpId, TRUE);
+    }
+    OperationDereference(operation);
+}
+
 _Use_decl_annotations_ VOID OperationGraceOver(OPERATION *Operation) {
     CLIENT *client = Operation->Client;
     BOOLEAN lost = FALSE;
@@ -400,7 +444,7 @@ _Use_decl_annotations_ VOID OperationGraceOver(OPERATION *Operation) {
     if (!lost) {
         return;
     }
-    LogLine("client %lu: operation %lu (function %lu) returned a failure and was never completed; its IRP is kept\n", client->Id,
+    LogLine("client %u: operation %u (function %u) returned a failure and was never completed; its IRP is kept\n", client->Id,
             Operation->Submit.op_id, Operation->Submit.function);
     if (Operation->Socket != NULL) {
         SocketCountOutstanding(Operation->Socket, -1);
@@ -409,6 +453,8 @@ _Use_decl_annotations_ VOID OperationGraceOver(OPERATION *Operation) {
         }
     }
     DropNewSocket(Operation);
+    HoldLose(Operation);
+    Unbind(Operation);
     LedgerAddTwo(&client->Ledger, LEDGER_COUNT(outstanding), -1, LEDGER_COUNT(lost), 1);
     RecordEvent(Operation, WSKLAB_EVENT_LOST, STATUS_SUCCESS, 0);
     OperationContinue(client, Operation->Submit.then_op, FALSE);

@@ -10,6 +10,8 @@
 _IRQL_requires_max_(PASSIVE_LEVEL) _Must_inspect_result_ NTSTATUS OperationLaunch(OPERATION *Operation);
 /* From a completion routine: start the held operation `OpId` of this client, or give it up. */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID OperationContinue(CLIENT *Client, ULONG OpId, BOOLEAN Start);
+/* The same from a callback, where events cannot be disabled. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID OperationContinueInCallback(CLIENT *Client, ULONG OpId);
 /* From the keeper: the delay is over. */
 _IRQL_requires_max_(PASSIVE_LEVEL) VOID OperationDelayOver(OPERATION *Operation);
 /* From the keeper: the grace time is over; counts it as lost if it still has no completion. */

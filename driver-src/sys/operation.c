@@ -4,15 +4,12 @@
 #include "operation.h"
 
 #include "completion.h"
+#include "control.h"
 #include "device.h"
+#include "hold.h"
 
-BOOLEAN OperationCreates(ULONG Function) {
-    return Function == WSKLAB_FN_SAMPLE_LISTEN || Function == WSKLAB_FN_SOCKET || Function == WSKLAB_FN_ACCEPT;
-}
-
-BOOLEAN OperationUsesIrp(ULONG Function) {
-    return Function >= WSKLAB_FN_SAMPLE_LISTEN && Function <= WSKLAB_FN_CLOSE;
-}
+/* Windows 10 1703 added stream sockets; before it the flag means nothing known. */
+#define BUILD_1703 15063u
 
 static LIST_ENTRY *Bucket(CLIENT *Client, ULONG OpId) {
     return &Client->Operations[OpId % OPERATION_BUCKETS];
@@ -67,13 +64,55 @@ static BOOLEAN NeedsWorker(OPERATION *Operation) {
     return Operation->InWorker || Operation->Submit.delay_ms != 0;
 }
 
+static ULONG CategoryOf(ULONG Flags) {
+    switch (Flags) {
+    case WSKLAB_CATEGORY_LISTEN:
+    case WSKLAB_CATEGORY_CONNECTION:
+    case WSKLAB_CATEGORY_DATAGRAM:
+        return Flags;
+    case WSKLAB_CATEGORY_STREAM:
+        return PlatformFacts()->Build >= BUILD_1703 ? Flags : WSKLAB_CATEGORY_BASIC;
+    default:
+        /* Combinations and undefined bits are undefined (WSK-CAT-006): only the basic part of the table is used. */
+        return WSKLAB_CATEGORY_BASIC;
+    }
+}
+
+static SOCKET DescribeNewSocket(const WSKLAB_SUBMIT *Submit) {
+    SOCKET traits = {.Number = Submit->new_socket,
+                     .Context = Submit->socket_context,
+                     .Category = CategoryOf(Submit->flags),
+                     .Family = Submit->family,
+                     .Type = Submit->type,
+                     .Protocol = Submit->protocol};
+
+    switch (Submit->function) {
+    case WSKLAB_FN_SAMPLE_LISTEN: /* the page's own arguments */
+        traits.Category = WSKLAB_CATEGORY_LISTEN;
+        traits.Family = AF_INET;
+        traits.Type = SOCK_STREAM;
+        traits.Protocol = IPPROTO_TCP;
+        break;
+    case WSKLAB_FN_ACCEPT: /* nc-wsk-pfn_wsk_accept; family and so on come from the listener */
+        traits.Category = WSKLAB_CATEGORY_CONNECTION;
+        break;
+    case WSKLAB_FN_SOCKET_CONNECT: /* nc-wsk-pfn_wsk_socket_connect: the family is the local address's */
+        traits.Category = WSKLAB_CATEGORY_CONNECTION;
+        traits.Family = (USHORT)(Submit->local.bytes[0] | Submit->local.bytes[1] << 8);
+        break;
+    default:
+        break;
+    }
+    return traits;
+}
+
 /* Everything that the call will need. */
 static NTSTATUS Prepare(OPERATION *Operation, const UCHAR *Data) {
     const WSKLAB_SUBMIT *submit = &Operation->Submit;
     NTSTATUS status = STATUS_SUCCESS;
 
-    SetAddress(&Operation->Local, &submit->local, submit->function == WSKLAB_FN_ACCEPT);
-    SetAddress(&Operation->Remote, &submit->remote, submit->function == WSKLAB_FN_ACCEPT);
+    SetAddress(&Operation->Local, &submit->local, OPERATION_HAS(Operation, FUNCTION_LOCAL_OUT));
+    SetAddress(&Operation->Remote, &submit->remote, OPERATION_HAS(Operation, FUNCTION_REMOTE_OUT));
     if (NeedsWorker(Operation)) {
         if (!FaultsDeny(&Operation->Client->Ledger.Faults, WSKLAB_FAULT_WORK_ITEM)) {
             Operation->WorkItem = IoAllocateWorkItem(DeviceObject());
@@ -83,50 +122,24 @@ static NTSTATUS Prepare(OPERATION *Operation, const UCHAR *Data) {
         }
     }
     /* The published sample allocates its own IRP, as the page shows. */
-    if (OperationUsesIrp(submit->function) && submit->function != WSKLAB_FN_SAMPLE_LISTEN &&
+    if (OPERATION_HAS(Operation, FUNCTION_IRP) && submit->function != WSKLAB_FN_SAMPLE_LISTEN &&
         submit->irp_source != WSKLAB_IRP_REUSED && !(submit->switches & WSKLAB_SWITCH_NULL_IRP)) {
         status = AllocateIrp(Operation);
     }
     if (NT_SUCCESS(status)) {
         status = BufferInitialize(&Operation->Buffer, submit, Data, &Operation->Client->Ledger);
     }
-    if (NT_SUCCESS(status) && OperationCreates(submit->function)) {
-        status = SocketReserve(Operation->Client, submit->new_socket, &Operation->NewSocket);
+    if (NT_SUCCESS(status)) {
+        status = ControlPrepare(Operation, submit->extra_length != 0 ? Data + submit->data_length : NULL);
+    }
+    if (NT_SUCCESS(status)) {
+        status = HoldPrepare(Operation);
+    }
+    if (NT_SUCCESS(status) && OPERATION_HAS(Operation, FUNCTION_CREATES)) {
+        SOCKET traits = DescribeNewSocket(submit);
+        status = SocketReserve(Operation->Client, &traits, NULL, &Operation->NewSocket);
     }
     return status;
-}
-
-static VOID DescribeNewSocket(OPERATION *Operation) {
-    SOCKET *socket = Operation->NewSocket;
-    const WSKLAB_SUBMIT *submit = &Operation->Submit;
-
-    socket->Context = submit->socket_context;
-    if (submit->function == WSKLAB_FN_ACCEPT) {
-        socket->Category = WSKLAB_CATEGORY_CONNECTION; /* nc-wsk-pfn_wsk_accept; family and so on come from the listener */
-        return;
-    }
-    if (submit->function == WSKLAB_FN_SAMPLE_LISTEN) {
-        socket->Category = WSKLAB_CATEGORY_LISTEN; /* the page's own arguments */
-        socket->Family = AF_INET;
-        socket->Type = SOCK_STREAM;
-        socket->Protocol = IPPROTO_TCP;
-        return;
-    }
-    socket->Family = submit->family;
-    socket->Type = submit->type;
-    socket->Protocol = submit->protocol;
-    switch (submit->flags) {
-    case WSKLAB_CATEGORY_LISTEN:
-    case WSKLAB_CATEGORY_CONNECTION:
-    case WSKLAB_CATEGORY_DATAGRAM:
-    case WSKLAB_CATEGORY_STREAM:
-        socket->Category = submit->flags;
-        break;
-    default:
-        /* Combinations and undefined bits are undefined (WSK-CAT-006): only the basic part of the table is used. */
-        socket->Category = WSKLAB_CATEGORY_BASIC;
-        break;
-    }
 }
 
 static NTSTATUS Insert(OPERATION *Operation) {
@@ -191,9 +204,6 @@ _Use_decl_annotations_ NTSTATUS OperationCreate(CLIENT *Client, const WSKLAB_SUB
     record->submit_ns = PlatformNow();
     status = Prepare(operation, Data);
     if (NT_SUCCESS(status)) {
-        if (operation->NewSocket != NULL) {
-            DescribeNewSocket(operation);
-        }
         status = Insert(operation);
     }
     if (!NT_SUCCESS(status)) {
@@ -224,8 +234,12 @@ _Use_decl_annotations_ VOID OperationDereference(OPERATION *Operation) {
     if (Operation->Socket != NULL) {
         SocketDereference(Operation->Socket);
     }
+    HoldSettle(Operation, STATUS_CANCELLED, NULL, 0, 0);
     CompletionFreeIrp(Operation);
     BufferUninitialize(&Operation->Buffer);
+    ArgumentFree(&Operation->Input);
+    ArgumentFree(&Operation->Output);
+    ArgumentFree(&Operation->Look);
     if (Operation->WorkItem != NULL) {
         IoFreeWorkItem(Operation->WorkItem);
     }

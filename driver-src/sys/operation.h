@@ -18,6 +18,7 @@
 
 #include "buffer.h"
 #include "client.h"
+#include "function.h"
 #include "socket.h"
 
 struct OPERATION;
@@ -82,16 +83,37 @@ typedef struct OPERATION {
     ADDRESS_ARGUMENT Local;
     ADDRESS_ARGUMENT Remote;
     WSK_PROVIDER_NPI Npi;
+    const VOID *Dispatch;   /* the client dispatch for the new socket */
+    BOOLEAN Bound;          /* counted as bound to the registration: only WskDeregister may end it */
+    BOOLEAN CancelledAtEnd; /* the teardown has tried to cancel it */
+
+    /* Arguments beside the data, and what came out in them (argument.h, control.h). */
+    ARGUMENT Input;
+    ARGUMENT Output;
+    ULONG ExtraBytes;   /* of the output, told behind the data */
+    ARGUMENT Look;      /* INDICATION_INFO: a copy of the data, told as if it had been received */
+    SIZE_T SizeReturned;
+    ULONG ControlLength;
+    ULONG ControlFlags;
+    WSK_INSPECT_ID InspectId;
+    OBJECT *Object;     /* handed to WSK; used, or being given back */
+    OBJECT *NewObject;  /* reserved for what WSK makes */
+    BOOLEAN KeepsRest;  /* only the front of the kept list went back */
+    volatile LONG ObjectsSettled; /* set by whoever decides about the two */
+    union {
+        WSK_DATA_INDICATION Data;
+        WSK_DATAGRAM_INDICATION Datagram;
+    } Bogus; /* an indication that WSK never gave: a hazard */
 } OPERATION;
 
-/* Whether a function makes a socket, and whether it hands an IRP to WSK. */
-BOOLEAN OperationCreates(ULONG Function);
-BOOLEAN OperationUsesIrp(ULONG Function);
+/* FUNCTION_* of what it does. */
+#define OPERATION_HAS(operation, traits) ((FunctionTraits((operation)->Submit.function) & (traits)) != 0)
 
 /* TRUE for the first caller only: that one publishes, removes or reopens the socket that the operation makes or closes. */
 BOOLEAN OperationSettle(OPERATION *Operation);
 
-/* Make an operation from a checked request and put it into the table; referenced for the caller. */
+/* Make an operation from a checked request and put it into the table; referenced for the caller. `Data`: what follows the
+ * request, the data and then the extra bytes. */
 _IRQL_requires_max_(PASSIVE_LEVEL) _Must_inspect_result_ NTSTATUS OperationCreate(CLIENT *Client, const WSKLAB_SUBMIT *Submit,
                                                                                  const UCHAR *Data, BOOLEAN Internal,
                                                                                  OPERATION **Out);

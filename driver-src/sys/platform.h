@@ -35,6 +35,11 @@
 #define STATUS_PROCEDURE_NOT_FOUND ((NTSTATUS)0xC000007AL)
 #endif
 
+/* Priority flag of MmGetSystemAddressForMdlSafe since Windows 8: no executable mapping (HVCI). */
+#ifndef MdlMappingNoExecute
+#define MdlMappingNoExecute 0x40000000
+#endif
+
 #define WSKLAB_POOL_TAG 0x6C6B7357u /* "Wskl" */
 #define NANOSECONDS_PER_MS 1000000ull
 

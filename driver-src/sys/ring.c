@@ -15,22 +15,23 @@ _Use_decl_annotations_ VOID RingUninitialize(RING *Ring) {
     Ring->Events = NULL;
 }
 
-_Use_decl_annotations_ VOID RingRecord(RING *Ring, WSKLAB_EVENT Event) {
+_Use_decl_annotations_ VOID RingRecord(RING *Ring, const WSKLAB_EVENT *Event) {
+    WSKLAB_EVENT event = *Event;
     KIRQL irql;
     BOOLEAN dropped;
 
-    Event.time_ns = PlatformNow();
-    Event.thread = PlatformThread();
-    Event.irql = KeGetCurrentIrql();
-    if (Event.sequence == 0) {
-        Event.sequence = PlatformNextSequence();
+    event.time_ns = PlatformNow();
+    event.thread = PlatformThread();
+    event.irql = KeGetCurrentIrql();
+    if (event.sequence == 0) {
+        event.sequence = PlatformNextSequence();
     }
     KeAcquireSpinLock(&Ring->Lock, &irql);
     dropped = Ring->Count == WSKLAB_EVENT_CAPACITY;
     if (dropped) {
         Ring->Dropped++;
     } else {
-        Ring->Events[(Ring->First + Ring->Count) % WSKLAB_EVENT_CAPACITY] = Event;
+        Ring->Events[(Ring->First + Ring->Count) % WSKLAB_EVENT_CAPACITY] = event;
         Ring->Count++;
     }
     KeReleaseSpinLock(&Ring->Lock, irql);

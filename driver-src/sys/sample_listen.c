@@ -87,11 +87,9 @@ static NTSTATUS NTAPI CreateListeningSocketComplete(PDEVICE_OBJECT DeviceObject,
 
 _Use_decl_annotations_ NTSTATUS SampleRun(OPERATION *Operation) {
     SOCKET *socket = Operation->NewSocket;
-    const VOID *dispatch = CallbackTablesSet(&socket->Tables, WSKLAB_CATEGORY_LISTEN, Operation->Submit.dispatch,
-                                             Operation->Submit.dispatch_mask);
 
     socket->Sample.Operation = Operation;
-    socket->Context = (ULONG64)(ULONG_PTR)&socket->Sample;
-    socket->ContextIsOurs = TRUE;
-    return CreateListeningSocket(&Operation->Npi, &socket->Sample, (PWSK_CLIENT_LISTEN_DISPATCH)(ULONG_PTR)dispatch);
+    SocketSetOwnContext(socket, &socket->Sample);
+    return CreateListeningSocket(&Operation->Npi, &socket->Sample,
+                                 (PWSK_CLIENT_LISTEN_DISPATCH)(ULONG_PTR)Operation->Dispatch);
 }

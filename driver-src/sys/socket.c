@@ -15,7 +15,8 @@ _Requires_lock_held_(Client->Lock) static SOCKET *Find(CLIENT *Client, ULONG Num
     return NULL;
 }
 
-_Use_decl_annotations_ NTSTATUS SocketReserve(CLIENT *Client, ULONG Number, SOCKET **Out) {
+_Use_decl_annotations_ NTSTATUS SocketReserve(CLIENT *Client, const SOCKET *Traits, const SOCKET *Listener,
+                                              SOCKET **Out) {
     SOCKET *socket = MemoryAllocate(&Client->Ledger, sizeof(SOCKET));
     NTSTATUS status = STATUS_SUCCESS;
     KIRQL irql;
@@ -25,11 +26,18 @@ _Use_decl_annotations_ NTSTATUS SocketReserve(CLIENT *Client, ULONG Number, SOCK
     }
     socket->Client = Client;
     socket->References = 2; /* the table and the caller */
-    socket->Number = Number;
     socket->State = WSKLAB_SOCKET_CREATING;
+    socket->Number = Traits->Number;
+    socket->Category = Traits->Category;
+    socket->Family = Traits->Family;
+    socket->Type = Traits->Type;
+    socket->Protocol = Traits->Protocol;
+    socket->Context = Traits->Context;
     KeAcquireSpinLock(&Client->Lock, &irql);
-    if (Find(Client, Number) != NULL) {
+    if (Find(Client, socket->Number) != NULL) {
         status = STATUS_OBJECT_NAME_COLLISION;
+    } else if (Listener != NULL && (Listener->State != WSKLAB_SOCKET_OPEN || Client->State != CLIENT_OPEN)) {
+        status = STATUS_FILE_CLOSED;
     } else if (Client->SocketCount >= (LONG)WSKLAB_MAX_SOCKETS) {
         status = STATUS_QUOTA_EXCEEDED;
     } else {
@@ -43,6 +51,60 @@ _Use_decl_annotations_ NTSTATUS SocketReserve(CLIENT *Client, ULONG Number, SOCK
     }
     *Out = socket;
     return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_ VOID SocketInherit(SOCKET *Accepted, const SOCKET *Listener) {
+    KIRQL irql;
+    KeAcquireSpinLock(&Accepted->Client->Lock, &irql);
+    Accepted->Family = Listener->Family;
+    Accepted->Type = Listener->Type;
+    Accepted->Protocol = Listener->Protocol;
+    KeReleaseSpinLock(&Accepted->Client->Lock, irql);
+}
+
+_Use_decl_annotations_ VOID SocketSetOwnContext(SOCKET *Socket, PVOID Context) {
+    KIRQL irql;
+    KeAcquireSpinLock(&Socket->Client->Lock, &irql);
+    Socket->Context = (ULONG64)(ULONG_PTR)Context;
+    Socket->ContextIsOurs = TRUE;
+    KeReleaseSpinLock(&Socket->Client->Lock, irql);
+}
+
+_Use_decl_annotations_ SOCKET *SocketByContext(CLIENT *Client, ULONG64 Context, ULONG Categories, uint32_t *Notes) {
+    SOCKET *found = NULL;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    for (PLIST_ENTRY entry = Client->Sockets.Flink; entry != &Client->Sockets; entry = entry->Flink) {
+        SOCKET *socket = CONTAINING_RECORD(entry, SOCKET, Link);
+        if (socket->Context != Context || !(socket->Category & Categories)) {
+            continue;
+        }
+        if (found != NULL) {
+            *Notes |= WSKLAB_NOTE_AMBIGUOUS;
+            break;
+        }
+        found = socket;
+        InterlockedIncrement(&found->References);
+    }
+    KeReleaseSpinLock(&Client->Lock, irql);
+    return found;
+}
+
+_Use_decl_annotations_ VOID SocketNoteEvents(SOCKET *Socket, ULONG Mask) {
+    KIRQL irql;
+    KeAcquireSpinLock(&Socket->Client->Lock, &irql);
+    Socket->Events = Mask & WSK_EVENT_DISABLE ? Socket->Events & ~Mask : Socket->Events | Mask;
+    KeReleaseSpinLock(&Socket->Client->Lock, irql);
+}
+
+_Use_decl_annotations_ ULONG SocketInheritedEvents(const SOCKET *Listener) {
+    ULONG events;
+    KIRQL irql;
+    KeAcquireSpinLock(&Listener->Client->Lock, &irql);
+    events = Listener->Events | Listener->Client->StaticEvents;
+    KeReleaseSpinLock(&Listener->Client->Lock, irql);
+    return events;
 }
 
 _Use_decl_annotations_ VOID SocketDereference(SOCKET *Socket) {
@@ -137,6 +199,8 @@ _Use_decl_annotations_ NTSTATUS SocketBeginClose(CLIENT *Client, ULONG Number, O
         status = STATUS_NOT_FOUND;
     } else if (socket->State != WSKLAB_SOCKET_OPEN) {
         status = STATUS_INVALID_DEVICE_STATE;
+    } else if (ObjectKeptBy(Client, Number)) {
+        status = STATUS_DEVICE_BUSY;
     } else {
         socket->State = WSKLAB_SOCKET_CLOSING;
         InterlockedIncrement(&socket->References);

@@ -30,6 +30,7 @@ typedef struct SOCKET {
     ULONG Protocol;
     ULONG64 Context;
     BOOLEAN ContextIsOurs; /* the sample's pointer: never shown */
+    ULONG Events;          /* WSK_EVENT_* that were enabled on it and not disabled */
     PWSK_SOCKET Wsk;
     const VOID *Dispatch; /* the provider's table as it was at creation */
     LONG Running;
@@ -39,8 +40,20 @@ typedef struct SOCKET {
     WSK_APP_SOCKET_CONTEXT Sample;
 } SOCKET;
 
-/* A number for a socket that is about to be created; referenced for the caller. */
-_IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS SocketReserve(CLIENT *Client, ULONG Number, SOCKET **Out);
+/* A number for a socket that is about to be created, with what `Traits` says of it; referenced for the caller. From a
+ * callback of `Listener`: only while that one and the client are open. */
+_IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS SocketReserve(CLIENT *Client, const SOCKET *Traits,
+                                                                                const SOCKET *Listener, SOCKET **Out);
+/* An accepted socket is of its listener's kind, which is known only when the accept is called. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketInherit(SOCKET *Accepted, const SOCKET *Listener);
+/* Have WSK call back with a pointer of ours (the published sample's): it is never shown. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketSetOwnContext(SOCKET *Socket, PVOID Context);
+/* The socket of these categories with this context, referenced; NULL when there is none. WSKLAB_NOTE_AMBIGUOUS: several. */
+_IRQL_requires_max_(DISPATCH_LEVEL) SOCKET *SocketByContext(CLIENT *Client, ULONG64 Context, ULONG Categories, uint32_t *Notes);
+/* Events were enabled, or with WSK_EVENT_DISABLE disabled. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketNoteEvents(SOCKET *Socket, ULONG Mask);
+/* The events that a socket accepted by callback has from the start. */
+_IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketInheritedEvents(const SOCKET *Listener);
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketDereference(SOCKET *Socket);
 /* Creation succeeded; returns WSKLAB_RECORD_SOCKET_* facts. */
 _IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketPublish(SOCKET *Socket, PWSK_SOCKET Wsk);
@@ -51,7 +64,8 @@ _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketRemove(SOCKET *Socket);
 _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS SocketEnter(CLIENT *Client, ULONG Number, SOCKET **Out);
 /* The call has returned; a close that waited for it starts here. */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketLeave(SOCKET *Socket);
-/* Mark as closing for this operation. STATUS_PENDING: calls are running, SocketLeave will start the operation. */
+/* Mark as closing for this operation. STATUS_PENDING: calls are running, SocketLeave will start the operation.
+ * STATUS_DEVICE_BUSY: indications of it are kept, and WSK wants them back first (appendix B, trap 13). */
 _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS SocketBeginClose(CLIENT *Client, ULONG Number,
                                                                                    struct OPERATION *Operation, SOCKET **Out);
 /* A close was not called after all: the socket is open again. */

@@ -4,7 +4,8 @@
 #include "submit.h"
 
 #include "buffer.h"
-#include "operation.h"
+#include "control.h"
+#include "hold.h"
 
 #define INVOKE_ALL (WSKLAB_INVOKE_SUCCESS | WSKLAB_INVOKE_ERROR | WSKLAB_INVOKE_CANCEL)
 
@@ -18,13 +19,17 @@ NTSTATUS SubmitCheckHeader(const WSKLAB_HEADER *Header, ULONG Size) {
     return Header->reserved == 0 ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
 }
 
-static BOOLEAN IsKnown(ULONG Function) {
-    return (Function >= WSKLAB_FN_SAMPLE_LISTEN && Function <= WSKLAB_FN_CLOSE) ||
-           (Function >= WSKLAB_FN_REGISTER && Function <= WSKLAB_FN_SOCKET_INFO);
+static BOOLEAN Has(const WSKLAB_SUBMIT *Submit, ULONG Traits) {
+    return (FunctionTraits(Submit->function) & Traits) != 0;
 }
 
 static BOOLEAN NumberIsValid(ULONG Number) {
     return Number != 0 && Number <= WSKLAB_MAX_NUMBER;
+}
+
+/* A number where one is needed, 0 elsewhere. */
+static BOOLEAN NumberFits(ULONG Number, BOOLEAN Needed) {
+    return Needed ? NumberIsValid(Number) : Number == 0;
 }
 
 static BOOLEAN AddressIsValid(const WSKLAB_ADDRESS *Address) {
@@ -32,32 +37,34 @@ static BOOLEAN AddressIsValid(const WSKLAB_ADDRESS *Address) {
 }
 
 static BOOLEAN ReservedAreZero(const WSKLAB_SUBMIT *Submit) {
-    /* The arguments of functions that this driver does not have yet. */
-    return Submit->reserved0 == 0 && Submit->wait_ms == 0 && Submit->wait_flags == 0 &&
-           MemoryIsAll(&Submit->forward, sizeof(*Submit) - offsetof(WSKLAB_SUBMIT, forward), 0);
+    return Submit->reserved0 == 0 && Submit->wait_ms == 0 && Submit->wait_flags == 0 && Submit->reserved1 == 0 &&
+           Submit->reserved2 == 0 && Submit->reserved3[0] == 0 && Submit->reserved3[1] == 0;
 }
 
 static BOOLEAN EnumerationsAreValid(const WSKLAB_SUBMIT *Submit) {
     return Submit->irp_source <= WSKLAB_IRP_FORWARDED && Submit->call_context <= WSKLAB_CONTEXT_RAISED &&
            Submit->dispatch <= WSKLAB_DISPATCH_MASK && Submit->owning_process <= WSKLAB_OWNER_CURRENT &&
-           Submit->owning_thread <= WSKLAB_OWNER_CURRENT && Submit->security == WSKLAB_SECURITY_NULL &&
+           Submit->owning_thread <= WSKLAB_OWNER_CURRENT && Submit->security <= WSKLAB_SECURITY_CACHED &&
            Submit->mdl_shape <= WSKLAB_MDL_CHAIN && Submit->fill <= WSKLAB_FILL_PATTERN && Submit->second_location <= 1 &&
+           Submit->forward == WSKLAB_FORWARD_NONE &&
            (Submit->address_use & ~(WSKLAB_ADDRESS_LOCAL | WSKLAB_ADDRESS_REMOTE)) == 0 &&
            (Submit->invoke_flags & ~INVOKE_ALL) == 0 && (Submit->switches & ~WSKLAB_SWITCH_ALL) == 0;
 }
 
-/* Which socket numbers a function needs. */
-static BOOLEAN SocketsAreValid(const WSKLAB_SUBMIT *Submit) {
-    BOOLEAN acts = (Submit->function >= WSKLAB_FN_BIND && Submit->function <= WSKLAB_FN_CLOSE) ||
-                   Submit->function == WSKLAB_FN_SOCKET_INFO;
-    BOOLEAN creates = OperationCreates(Submit->function);
+/* Numbers of sockets and objects, where the function has to do with them. */
+static BOOLEAN NumbersAreValid(const WSKLAB_SUBMIT *Submit) {
+    BOOLEAN bySocket = Submit->function == WSKLAB_FN_SOCKET || Submit->function == WSKLAB_FN_SOCKET_CONNECT;
+    BOOLEAN inspects = Submit->function == WSKLAB_FN_INSPECT_COMPLETE;
 
-    return (acts ? NumberIsValid(Submit->socket) : Submit->socket == 0) &&
-           (creates ? NumberIsValid(Submit->new_socket) : Submit->new_socket == 0);
+    return NumberFits(Submit->socket, Has(Submit, FUNCTION_SOCKET)) &&
+           NumberFits(Submit->new_socket, Has(Submit, FUNCTION_CREATES)) &&
+           NumberFits(Submit->new_object, HoldMakes(Submit) != 0) &&
+           (inspects ? Submit->object <= WSKLAB_MAX_NUMBER : NumberFits(Submit->object, HoldTakes(Submit))) &&
+           (bySocket || Submit->security == WSKLAB_SECURITY_NULL);
 }
 
 static BOOLEAN IrpIsValid(const WSKLAB_SUBMIT *Submit) {
-    BOOLEAN usesIrp = OperationUsesIrp(Submit->function);
+    BOOLEAN usesIrp = Has(Submit, FUNCTION_IRP);
     BOOLEAN isSample = Submit->function == WSKLAB_FN_SAMPLE_LISTEN;
     BOOLEAN ordinary = Submit->irp_source == WSKLAB_IRP_ALLOCATED && Submit->stack_count == 1 &&
                        Submit->invoke_flags == INVOKE_ALL && !Submit->second_location &&
@@ -84,8 +91,7 @@ static BOOLEAN IrpIsValid(const WSKLAB_SUBMIT *Submit) {
 static BOOLEAN ContextIsValid(const WSKLAB_SUBMIT *Submit) {
     BOOLEAN held = (Submit->switches & WSKLAB_SWITCH_HELD) != 0;
     BOOLEAN mayWait = Submit->timeout_ms != WSK_NO_WAIT || (Submit->switches & WSKLAB_SWITCH_INFINITE);
-    BOOLEAN passiveOnly = Submit->function == WSKLAB_FN_REGISTER || Submit->function == WSKLAB_FN_DEREGISTER ||
-                          (Submit->function == WSKLAB_FN_CAPTURE && mayWait);
+    BOOLEAN passiveOnly = Has(Submit, FUNCTION_PASSIVE) || (Submit->function == WSKLAB_FN_CAPTURE && mayWait);
 
     if (Submit->delay_ms > WSKLAB_MAX_TIMEOUT_MS || Submit->timeout_ms > WSKLAB_MAX_TIMEOUT_MS) {
         return FALSE;
@@ -93,38 +99,93 @@ static BOOLEAN ContextIsValid(const WSKLAB_SUBMIT *Submit) {
     if (Submit->timeout_ms != 0 && Submit->function != WSKLAB_FN_CAPTURE) {
         return FALSE;
     }
-    if (passiveOnly && (held || Submit->call_context == WSKLAB_CONTEXT_RAISED)) {
+    if ((passiveOnly || ControlIsPassive(Submit)) && (held || Submit->call_context == WSKLAB_CONTEXT_RAISED)) {
         return FALSE; /* a completion routine may run at DISPATCH_LEVEL */
     }
     /* A held operation runs where the completion routine runs. */
     return !held || (Submit->call_context == WSKLAB_CONTEXT_CALLER && Submit->delay_ms == 0);
 }
 
+/* Each switch has its functions. */
 static BOOLEAN SwitchesFit(const WSKLAB_SUBMIT *Submit) {
     ULONG switches = Submit->switches;
+    BOOLEAN releases = Submit->function == WSKLAB_FN_RELEASE_DATA || Submit->function == WSKLAB_FN_RELEASE_DATAGRAM;
+
     return (!(switches & WSKLAB_SWITCH_NULL_CLIENT) || Submit->function == WSKLAB_FN_SOCKET) &&
            (!(switches & WSKLAB_SWITCH_AFTER_DEREGISTER) || Submit->function == WSKLAB_FN_CAPTURE) &&
            (!(switches & WSKLAB_SWITCH_INFINITE) || (Submit->function == WSKLAB_FN_CAPTURE && Submit->timeout_ms == 0)) &&
-           (!(switches & WSKLAB_SWITCH_EVEN_IF_RAISING) || Submit->function == WSKLAB_FN_QUERY_CHARACTERISTICS);
+           (!(switches & WSKLAB_SWITCH_EVEN_IF_RAISING) || Submit->function == WSKLAB_FN_QUERY_CHARACTERISTICS) &&
+           (!(switches & WSKLAB_SWITCH_UNKNOWN_ID) || Submit->function == WSKLAB_FN_INSPECT_COMPLETE ||
+            (releases && (switches & WSKLAB_SWITCH_HAZARD))) &&
+           (!(switches & WSKLAB_SWITCH_UNTERMINATED) || Submit->function == WSKLAB_FN_GET_ADDRESS_INFO) &&
+           (!(switches & WSKLAB_SWITCH_NMR_RETRY) || Submit->function == WSKLAB_FN_NMR_REGISTER);
 }
 
-static BOOLEAN ArgumentsAreValid(const WSKLAB_SUBMIT *Submit) {
-    BOOLEAN transfers = Submit->function == WSKLAB_FN_SEND || Submit->function == WSKLAB_FN_RECEIVE;
+/* Address arguments: a SOCKADDR has at least a family. NULL is offered where the page allows it. */
+static BOOLEAN AddressesAreValid(const WSKLAB_SUBMIT *Submit) {
+    const ULONG family = sizeof(USHORT);
 
-    if (!AddressIsValid(&Submit->local) || !AddressIsValid(&Submit->remote) || !BufferIsValid(Submit)) {
+    if (!AddressIsValid(&Submit->local) || !AddressIsValid(&Submit->remote)) {
         return FALSE;
     }
-    if (!transfers && Submit->mdl_shape != WSKLAB_MDL_NULL) {
+    if (Has(Submit, FUNCTION_REMOTE_MAY) && (Submit->address_use & WSKLAB_ADDRESS_REMOTE) && Submit->remote.length < family) {
         return FALSE;
     }
-    /* A SOCKADDR has at least a family. NULL addresses are not offered: the pages do not allow them. */
-    if (Submit->function == WSKLAB_FN_BIND) {
-        return Submit->local.length >= sizeof(USHORT);
+    if (Submit->function == WSKLAB_FN_GET_LOCAL_ADDRESS) {
+        return Submit->address_use == WSKLAB_ADDRESS_LOCAL;
     }
-    return Submit->function != WSKLAB_FN_CONNECT || Submit->remote.length >= sizeof(USHORT);
+    if (Submit->function == WSKLAB_FN_GET_REMOTE_ADDRESS) {
+        return Submit->address_use == WSKLAB_ADDRESS_REMOTE;
+    }
+    return (!Has(Submit, FUNCTION_LOCAL_IN) || Submit->local.length >= family) &&
+           (!Has(Submit, FUNCTION_REMOTE_IN) || Submit->remote.length >= family);
+}
+
+static BOOLEAN BufferFits(const WSKLAB_SUBMIT *Submit) {
+    if (!Has(Submit, FUNCTION_READS | FUNCTION_WRITES) && Submit->mdl_shape != WSKLAB_MDL_NULL) {
+        return FALSE;
+    }
+    if (Submit->function == WSKLAB_FN_SEND_MESSAGES && Submit->mdl_shape != WSKLAB_MDL_CHAIN) {
+        return FALSE;
+    }
+    return BufferIsValid(Submit);
+}
+
+/* The arguments beside the data that only some functions have. */
+static BOOLEAN ExtrasAreValid(const WSKLAB_SUBMIT *Submit) {
+    ULONG receives = WSKLAB_USE_CONTROL_LENGTH | WSKLAB_USE_CONTROL_INFO | WSKLAB_USE_CONTROL_FLAGS;
+
+    if (Has(Submit, FUNCTION_CONTROL)) {
+        return ControlIsValid(Submit);
+    }
+    if (Submit->control_type != 0 || Submit->input_kind != 0 || Submit->npi != 0 || Submit->descriptor != 0 ||
+        Submit->control_code != 0 || Submit->control_level != 0 || Submit->event_mask != 0 || Submit->input_size != 0) {
+        return FALSE;
+    }
+    if (Has(Submit, FUNCTION_SENDS_CONTROL)) {
+        /* A length without a buffer is nobody's business. */
+        return Submit->output_size == 0 &&
+               Submit->argument_use == (Submit->extra_length != 0 ? WSKLAB_USE_CONTROL_INFO : 0u);
+    }
+    if (Submit->function == WSKLAB_FN_RECEIVE_FROM) {
+        /* A length of more than the buffer would have WSK write behind it. */
+        BOOLEAN buffered = (Submit->argument_use & WSKLAB_USE_CONTROL_INFO) != 0;
+        return Submit->extra_length == 0 && (Submit->argument_use & ~receives) == 0 && Submit->output_size <= WSKLAB_MAX_EXTRA &&
+               (Submit->output_size != 0) == buffered;
+    }
+    return Submit->extra_length == 0 && Submit->output_size == 0 && Submit->argument_use == 0;
+}
+
+static BOOLEAN RestIsValid(const WSKLAB_SUBMIT *Submit) {
+    return (Submit->inspect_action == 0 || Submit->function == WSKLAB_FN_INSPECT_COMPLETE) &&
+           (Submit->index == 0 || Submit->function == WSKLAB_FN_INDICATION_INFO) &&
+           (Submit->count == 0 || Submit->function == WSKLAB_FN_RELEASE_DATAGRAM) &&
+           (Has(Submit, FUNCTION_NAMES) || (Submit->hint_flags == 0 && Submit->name_space == 0 && Submit->node_length == 0 &&
+                                            Submit->service_length == 0));
 }
 
 NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes) {
+    ULONG traits = FunctionTraits(Submit->function);
     NTSTATUS status = SubmitCheckHeader(&Submit->header, sizeof(*Submit));
 
     if (!NT_SUCCESS(status)) {
@@ -134,10 +195,9 @@ NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes) {
         InputBytes != sizeof(*Submit) + Submit->data_length + Submit->extra_length) {
         return STATUS_INFO_LENGTH_MISMATCH;
     }
-    if (!IsKnown(Submit->function)) {
-        /* Reserved names are promised for later; any other number is nonsense. */
-        return Submit->function >= WSKLAB_FN_SOCKET_CONNECT && Submit->function < WSKLAB_FN_END ? STATUS_NOT_IMPLEMENTED
-                                                                                               : STATUS_INVALID_PARAMETER;
+    if (!(traits & FUNCTION_DONE)) {
+        /* Names of the ABI are promised for later; any other number is nonsense. */
+        return traits & FUNCTION_KNOWN ? STATUS_NOT_IMPLEMENTED : STATUS_INVALID_PARAMETER;
     }
     if (Submit->stack_count == 0) {
         Submit->stack_count = 1;
@@ -146,8 +206,9 @@ NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes) {
         Submit->invoke_flags = INVOKE_ALL;
     }
     if (!NumberIsValid(Submit->op_id) || Submit->then_op > WSKLAB_MAX_NUMBER || Submit->then_op == Submit->op_id ||
-        !ReservedAreZero(Submit) || !EnumerationsAreValid(Submit) || !SocketsAreValid(Submit) || !IrpIsValid(Submit) ||
-        !ContextIsValid(Submit) || !SwitchesFit(Submit) || !ArgumentsAreValid(Submit)) {
+        !ReservedAreZero(Submit) || !EnumerationsAreValid(Submit) || !NumbersAreValid(Submit) || !IrpIsValid(Submit) ||
+        !ContextIsValid(Submit) || !SwitchesFit(Submit) || !AddressesAreValid(Submit) || !BufferFits(Submit) ||
+        !ExtrasAreValid(Submit) || !RestIsValid(Submit)) {
         return STATUS_INVALID_PARAMETER;
     }
     return Submit->irp_source == WSKLAB_IRP_FORWARDED ? STATUS_NOT_SUPPORTED : STATUS_SUCCESS;

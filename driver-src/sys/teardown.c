@@ -1,13 +1,16 @@
 /*
  * teardown.c: how a closing client comes to its end.
  *
- * Order: give up what has not started, close every socket (which ends what is queued on it), wait until nothing is
- * active, release every capture, deregister on a thread of its own (it blocks for as long as WSK likes), and when that
- * is done the client is closed. Without a handle it then forgets its records and leaves the list.
+ * Order: give up what has not started; give back kept indications (before their sockets close); close every socket
+ * (which ends what is queued on it), cancel what has none; give back descriptors and address lists; wait until nothing
+ * is active but what only deregistering ends; release every capture; deregister on a thread of its own (it blocks for
+ * as long as WSK likes). When that is done the client is closed. Without a handle it then forgets its records and
+ * leaves the list.
  */
 #include "teardown.h"
 
 #include "issue.h"
+#include "script.h"
 #include "threads.h"
 
 #define STEP_NS (25 * NANOSECONDS_PER_MS)
@@ -44,22 +47,84 @@ static VOID AbandonUnstarted(CLIENT *Client) {
     } while (found != NULL);
 }
 
-/* FALSE: no memory now; the next step tries again. */
-static BOOLEAN CloseSocket(CLIENT *Client, ULONG Number) {
-    WSKLAB_SUBMIT submit = {.op_id = INTERNAL_OP_ID,
-                            .function = WSKLAB_FN_CLOSE,
-                            .socket = Number,
-                            .stack_count = 1,
-                            .invoke_flags = WSKLAB_INVOKE_SUCCESS | WSKLAB_INVOKE_ERROR | WSKLAB_INVOKE_CANCEL};
+/* An operation of our own. FALSE: no memory now; the next step tries again. */
+static BOOLEAN RunOwn(CLIENT *Client, WSKLAB_SUBMIT *Submit) {
     OPERATION *operation;
 
-    if (!NT_SUCCESS(OperationCreate(Client, &submit, NULL, TRUE, &operation))) {
+    Submit->op_id = INTERNAL_OP_ID;
+    Submit->stack_count = 1;
+    Submit->invoke_flags = WSKLAB_INVOKE_SUCCESS | WSKLAB_INVOKE_ERROR | WSKLAB_INVOKE_CANCEL;
+    if (!NT_SUCCESS(OperationCreate(Client, Submit, NULL, TRUE, &operation))) {
         return FALSE;
     }
-    /* An internal operation is never refused; whatever it becomes, the socket table tells. */
+    /* An internal operation is never refused; whatever it becomes, the tables tell. */
     (VOID)OperationLaunch(operation);
     OperationDereference(operation);
     return TRUE;
+}
+
+static BOOLEAN CloseSocket(CLIENT *Client, ULONG Number) {
+    WSKLAB_SUBMIT submit = {.function = WSKLAB_FN_CLOSE, .socket = Number};
+    return RunOwn(Client, &submit);
+}
+
+/* Give back every free object of a kind; FALSE when one stays, for a later step. */
+static BOOLEAN GiveBack(CLIENT *Client, ULONG Kind, const WSKLAB_SUBMIT *How) {
+    ULONG last = 0;
+    OBJECT object;
+
+    while (ObjectFirst(Client, Kind, &object)) {
+        WSKLAB_SUBMIT submit = *How;
+        submit.object = object.Number;
+        submit.socket = object.Socket;
+        if (object.Number == last || !RunOwn(Client, &submit)) {
+            return FALSE;
+        }
+        last = object.Number;
+    }
+    return TRUE;
+}
+
+static BOOLEAN GiveBackIndications(CLIENT *Client) {
+    WSKLAB_SUBMIT data = {.function = WSKLAB_FN_RELEASE_DATA};
+    WSKLAB_SUBMIT datagram = {.function = WSKLAB_FN_RELEASE_DATAGRAM};
+    return GiveBack(Client, WSKLAB_OBJECT_DATA, &data) && GiveBack(Client, WSKLAB_OBJECT_DATAGRAM, &datagram);
+}
+
+static BOOLEAN GiveBackDescriptors(CLIENT *Client) {
+    WSKLAB_SUBMIT release = {.function = WSKLAB_FN_CONTROL_CLIENT,
+                             .switches = WSKLAB_SWITCH_NULL_IRP,
+                             .control_code = WSK_RELEASE_SD,
+                             .input_kind = WSKLAB_INPUT_CACHED,
+                             .input_size = sizeof(PSECURITY_DESCRIPTOR)};
+    return GiveBack(Client, WSKLAB_OBJECT_DESCRIPTOR, &release);
+}
+
+/* What has no socket that a close could end: it is cancelled, once. */
+static VOID CancelSocketless(CLIENT *Client) {
+    OPERATION *found;
+    KIRQL irql;
+
+    do {
+        found = NULL;
+        KeAcquireSpinLock(&Client->Lock, &irql);
+        for (ULONG i = 0; i < OPERATION_BUCKETS && found == NULL; i++) {
+            LIST_ENTRY *bucket = &Client->Operations[i];
+            for (PLIST_ENTRY entry = bucket->Flink; entry != bucket && found == NULL; entry = entry->Flink) {
+                OPERATION *operation = CONTAINING_RECORD(entry, OPERATION, Link);
+                if (operation->Record.state == WSKLAB_STATE_OUTSTANDING && operation->Socket == NULL && !operation->CancelledAtEnd) {
+                    operation->CancelledAtEnd = TRUE;
+                    OperationReference(operation);
+                    found = operation;
+                }
+            }
+        }
+        KeReleaseSpinLock(&Client->Lock, irql);
+        if (found != NULL) {
+            OperationCancel(found);
+            OperationDereference(found);
+        }
+    } while (found != NULL);
 }
 
 static VOID Deregister(PVOID Context) {
@@ -93,14 +158,26 @@ static BOOLEAN Detach(CLIENT *Client) {
     return FALSE;
 }
 
+/* Operations whose end is awaited; `Loose`: without those that only deregistering ends. */
+static LONG Active(CLIENT *Client, BOOLEAN Loose) {
+    LONG active;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    active = Client->Active - (Loose ? Client->BoundToRegistration : 0);
+    KeReleaseSpinLock(&Client->Lock, irql);
+    return active;
+}
+
 /* TRUE when nothing is left but records. */
 static BOOLEAN Close(CLIENT *Client) {
     ULONG number;
     ULONG total;
-    LONG active;
-    KIRQL irql;
 
     AbandonUnstarted(Client);
+    if (!GiveBackIndications(Client)) {
+        return FALSE;
+    }
     while ((number = SocketFirstOpen(Client, &total)) != 0) {
         if (!CloseSocket(Client, number)) {
             return FALSE;
@@ -109,10 +186,11 @@ static BOOLEAN Close(CLIENT *Client) {
             return FALSE; /* the close failed at once: not in a loop without a pause */
         }
     }
-    KeAcquireSpinLock(&Client->Lock, &irql);
-    active = Client->Active;
-    KeReleaseSpinLock(&Client->Lock, irql);
-    return active == 0 && total == 0 && Detach(Client);
+    CancelSocketless(Client);
+    if (Active(Client, TRUE) != 0 || total != 0 || !GiveBackDescriptors(Client) || Active(Client, TRUE) != 0) {
+        return FALSE;
+    }
+    return Detach(Client) && Active(Client, FALSE) == 0;
 }
 
 _Use_decl_annotations_ VOID TeardownStep(CLIENT *Client, ULONG64 NowNs, ULONG64 *NextNs) {
@@ -134,6 +212,7 @@ _Use_decl_annotations_ VOID TeardownStep(CLIENT *Client, ULONG64 NowNs, ULONG64 
             }
             return;
         }
+        ScriptsFree(Client);
         KeAcquireSpinLock(&Client->Lock, &irql);
         Client->State = CLIENT_CLOSED;
         KeReleaseSpinLock(&Client->Lock, irql);

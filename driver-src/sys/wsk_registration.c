@@ -5,7 +5,8 @@
 
 #include "client.h"
 
-_Use_decl_annotations_ NTSTATUS RegistrationBeginRegister(CLIENT *Client, USHORT Version) {
+_Use_decl_annotations_ NTSTATUS RegistrationBeginRegister(CLIENT *Client, USHORT Version,
+                                                          PFN_WSK_CLIENT_EVENT ClientEvent) {
     REGISTRATION *registration = &Client->Registration;
     NTSTATUS status = STATUS_INVALID_DEVICE_STATE;
     KIRQL irql;
@@ -15,7 +16,7 @@ _Use_decl_annotations_ NTSTATUS RegistrationBeginRegister(CLIENT *Client, USHORT
         registration->State = REGISTRATION_BUSY;
         registration->Dispatch.Version = Version;
         registration->Dispatch.Reserved = 0;
-        registration->Dispatch.WskClientEvent = NULL;
+        registration->Dispatch.WskClientEvent = ClientEvent;
         registration->ClientNpi.ClientContext = Client;
         registration->ClientNpi.Dispatch = &registration->Dispatch;
         status = STATUS_SUCCESS;
@@ -93,6 +94,7 @@ _Use_decl_annotations_ VOID RegistrationEndDeregister(CLIENT *Client) {
     KIRQL irql;
     KeAcquireSpinLock(&Client->Lock, &irql);
     Client->Registration.State = REGISTRATION_GONE;
+    Client->StaticEvents = 0;
     KeReleaseSpinLock(&Client->Lock, irql);
 }
 
@@ -121,7 +123,7 @@ _Use_decl_annotations_ NTSTATUS RegistrationAttach(CLIENT *Client) {
     if (IsCaptured(Client)) {
         return STATUS_SUCCESS;
     }
-    status = RegistrationBeginRegister(Client, MAKE_WSK_VERSION(1, 0));
+    status = RegistrationBeginRegister(Client, MAKE_WSK_VERSION(1, 0), NULL);
     if (NT_SUCCESS(status)) {
         status = WskRegister(&Client->Registration.ClientNpi, &Client->Registration.Block);
         RegistrationEndRegister(Client, status);

@@ -33,7 +33,8 @@ typedef struct REGISTRATION {
 #define ATTACH_WAIT_MS 5000u
 
 /* WskRegister, in two halves around the call, so that a recorded operation can make the call itself. */
-_IRQL_requires_max_(PASSIVE_LEVEL) _Must_inspect_result_ NTSTATUS RegistrationBeginRegister(struct CLIENT *Client, USHORT Version);
+_IRQL_requires_max_(PASSIVE_LEVEL) _Must_inspect_result_ NTSTATUS RegistrationBeginRegister(struct CLIENT *Client, USHORT Version,
+                                                                                            PFN_WSK_CLIENT_EVENT ClientEvent);
 _IRQL_requires_max_(PASSIVE_LEVEL) VOID RegistrationEndRegister(struct CLIENT *Client, NTSTATUS Status);
 
 /* After a successful WskCaptureProviderNPI. `SameNpi` tells whether the pointers are those of the capture before. */

@@ -110,7 +110,7 @@ class Function(enum.IntEnum):
     @property
     def implemented(self) -> bool:
         """Whether the driver has it; STATUS_NOT_IMPLEMENTED before any call otherwise."""
-        return self < Function.SOCKET_CONNECT
+        return self not in _LATER
 
     @property
     def creates(self) -> bool:
@@ -118,6 +118,15 @@ class Function(enum.IntEnum):
         return self in _CREATES
 
 
+_LATER = frozenset(
+    {
+        Function.GET_ADDRESS_INFO,
+        Function.FREE_ADDRESS_INFO,
+        Function.GET_NAME_INFO,
+        Function.NMR_REGISTER,
+        Function.NMR_DEREGISTER,
+    }
+)
 _CREATES = frozenset({Function.SAMPLE_LISTEN, Function.SOCKET, Function.ACCEPT, Function.SOCKET_CONNECT})
 
 
@@ -443,6 +452,7 @@ class Note(enum.IntFlag):
     UNREADABLE = 0x4
     SCRIPTED = 0x8
     AMBIGUOUS = 0x10
+    NO_SOCKET = 0x20
 
 
 class OwnerFlag(enum.IntFlag):

@@ -108,6 +108,7 @@ NTSTATUS NTAPI KeWaitForSingleObject(PVOID Object, KWAIT_REASON WaitReason, KPRO
                                      PLARGE_INTEGER Timeout);
 NTSTATUS NTAPI KeWaitForMultipleObjects(ULONG Count, PVOID Object[], WAIT_TYPE WaitType, KWAIT_REASON WaitReason,
                                         KPROCESSOR_MODE WaitMode, BOOLEAN Alertable, PLARGE_INTEGER Timeout, PVOID WaitBlockArray);
+VOID NTAPI KeStallExecutionProcessor(ULONG MicroSeconds);
 NTSTATUS NTAPI KeDelayExecutionThread(KPROCESSOR_MODE WaitMode, BOOLEAN Alertable, PLARGE_INTEGER Interval);
 LARGE_INTEGER NTAPI KeQueryPerformanceCounter(PLARGE_INTEGER PerformanceFrequency);
 VOID NTAPI KeQuerySystemTime(PLARGE_INTEGER CurrentTime);
@@ -178,6 +179,12 @@ VOID NTAPI IoBuildPartialMdl(PMDL SourceMdl, PMDL TargetMdl, PVOID VirtualAddres
 VOID NTAPI MmBuildMdlForNonPagedPool(PMDL Mdl);
 VOID NTAPI MmProbeAndLockPages(PMDL Mdl, KPROCESSOR_MODE AccessMode, LOCK_OPERATION Operation);
 VOID NTAPI MmUnlockPages(PMDL Mdl);
+/* Values of Priority: MM_PAGE_PRIORITY, and flags. */
+#define LowPagePriority 0u
+#define NormalPagePriority 16u
+#define HighPagePriority 32u
+#define MdlMappingNoWrite 0x80000000u
+#define MdlMappingNoExecute 0x40000000u
 PVOID NTAPI MmGetSystemAddressForMdlSafe(PMDL Mdl, ULONG Priority);
 PVOID NTAPI MmGetSystemRoutineAddress(PUNICODE_STRING SystemRoutineName);
 PVOID NTAPI RtlPcToFileHeader(PVOID PcValue, PVOID *BaseOfImage);

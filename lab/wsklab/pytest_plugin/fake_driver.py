@@ -171,7 +171,7 @@ class FakeDriver:
     def _submit(self, data: bytes, _deadline: Deadline) -> FakeIoctlResult:
         values = abi.SUBMIT.unpack(data)
         function = Function(values["function"])
-        if not function.implemented or (self.traits.fault == "unknown" and function is Function.BIND):
+        if function >= Function.SOCKET_CONNECT or (self.traits.fault == "unknown" and function is Function.BIND):
             return FakeIoctlResult(STATUS["STATUS_NOT_IMPLEMENTED"], 1, b"")
         if self.traits.fault == "gone" and function is Function.BIND:
             return FakeIoctlResult(_FILE_DELETED, 1, b"")
