@@ -100,7 +100,7 @@ ULONG RoutineInsideImages(const VOID *FirstMember, ULONG Count) {
     ULONG inside = 0;
 
     if (PlatformFacts()->PcToFileHeader == NULL) {
-        return MAXULONG;
+        return ~0u;
     }
     for (ULONG i = 0; i < Count; i++) {
         PVOID base = NULL;
