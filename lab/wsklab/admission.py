@@ -15,10 +15,13 @@ from pathlib import Path
 from wsklab.errors import HostFull
 from wsklab.lease import SlotClaim
 
-__all__ = ["Limits", "Room", "fitting", "require_room"]
+__all__ = ["Limits", "Room", "fitting", "require_room", "workers_for"]
 
 #: What QEMU itself takes beside the guest's memory, in MiB (translation cache of 128 MiB included).
 _OVERHEAD_MIB = 192
+
+#: Shared leases that one guest carries at the same time, as the broker hands them out.
+_SHARED_LEASES = 4
 
 _GIVE_BACK = "`wsklab list` shows the guests, `wsklab down NAME` gives one back"
 
@@ -151,3 +154,11 @@ def fitting(room: Room, wanted: Sequence[SlotClaim], claims: Sequence[SlotClaim]
                 return max(count, 1)
             taken.append(claim)
     return max(room.cores // max(len(wanted), 1), 1)
+
+
+def workers_for(guests: int, cores: int) -> int:
+    """How many workers keep that many guests busy: a case waits more than it computes, so there are more than guests.
+
+    No more than a guest carries shared leases, and none that the host's processors could not serve.
+    """
+    return max(guests, min(guests * _SHARED_LEASES, 2 * cores))

@@ -15,7 +15,7 @@ import ipaddress
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -118,8 +118,12 @@ class LabConfig(BaseModel):
         min_length=1,
         description="Profiles that `wsklab run` uses without --guest.",
     )
-    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
-        default=None, description="pytest-xdist workers of a run; 0 runs in the controller; default: by the guests."
+    guests_each: Annotated[int, Field(ge=1, le=16)] | Literal["auto"] = Field(
+        default=1, description="Guests of each profile in a run; auto: as many as cores and memory allow."
+    )
+    workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = Field(
+        default="auto",
+        description="pytest-xdist workers of a run; 0 runs in the controller; auto: by guests and cores.",
     )
     results_dir: Path = Field(default=Path("results"), description="Where runs leave their folder.")
     ssh_ciphers: tuple[str, ...] = Field(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from wsklab.errors import HypervisorError, UsageError
+from wsklab.errors import ChannelLost, DeadlineExceeded, HypervisorError, LeaseExpired, UsageError
 from wsklab.guest import Guest
 from wsklab.hypervisor.protocol import Domain, DomainState
-from wsklab.lease import KEEP_EXPIRED, LeaseState, lease_state
+from wsklab.lease import GRACE, KEEP_EXPIRED, LeaseState, lease_state
 
-__all__ = ["end_if_over", "extend", "is_kept_for_a_day", "power_off"]
+__all__ = ["end_if_over", "extend", "in_use", "is_kept_for_a_day", "power_off"]
 
 # In the directory of a guest whose lease is over: its overlay is kept for a day from this file's time on.
 _EXPIRED_MARK: Final = "expired"
@@ -55,6 +56,27 @@ def end_if_over(guest: Guest, now: datetime) -> bool:
             (guest.directory / _EXPIRED_MARK).touch()
             power_off(guest.domain)
         return over
+
+
+@contextlib.contextmanager
+def in_use(guest: Guest) -> Iterator[None]:
+    """Around work inside a guest: where the way into it broke because its lease was over, that is what is told.
+
+    Raises:
+        LeaseExpired: the lab has powered it off, after the grace.
+    """
+    try:
+        yield
+    except (ChannelLost, DeadlineExceeded) as error:
+        if not (guest.directory / _EXPIRED_MARK).exists():
+            raise
+        raise LeaseExpired(
+            f"the lease of {guest.name} ended while it was in use",
+            why=f"its time and {GRACE.seconds // 60} minutes of grace are over: the lab has powered it off",
+            fix=f"`wsklab extend` in time, or `wsklab up {guest.record.profile} --ttl SPAN`; "
+            "its disk is kept for a day, see the evidence",
+            evidence={"name": guest.name, "disk": str(guest.directory / "overlay.qcow2"), "error": error.message},
+        ) from error
 
 
 def is_kept_for_a_day(directory: Path, now: datetime) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wsklab.admission import Limits, Room, fitting, require_room
+from wsklab.admission import Limits, Room, fitting, require_room, workers_for
 from wsklab.errors import HostFull
 from wsklab.lease import SlotClaim
 
@@ -79,6 +79,14 @@ def test_how_many_fit(profiles: int, there: int, each: int) -> None:
     limits = Limits(memory_reserve_mib=1024, disk_reserve_mib=0, vcpus_per_core=64)
     wanted = [_guest(disk_mib=0)] * profiles
     assert fitting(ROOM, wanted, [_guest(disk_mib=0, memory_mib=700)] * there, limits) == each
+
+
+@pytest.mark.parametrize(
+    ("guests", "cores", "workers"), [(1, 1, 2), (1, 2, 4), (2, 2, 4), (8, 2, 8), (1, 64, 4), (4, 64, 16)]
+)
+def test_how_many_workers(guests: int, cores: int, workers: int) -> None:
+    """One for each guest at least, four at most, and two for each core in between."""
+    assert workers_for(guests, cores) == workers
 
 
 def test_this_host_can_be_measured(tmp_path: Path) -> None:

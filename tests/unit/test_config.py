@@ -86,7 +86,7 @@ def test_unknown_variable_names_the_nearest(tmp_path: Path) -> None:
 
 def test_internal_variables_are_not_settings(tmp_path: Path) -> None:
     """What the launcher hands on is passed over."""
-    assert load(tmp_path, environ={"WSKLAB_INTERNAL_LAUNCHER": "/x/wsklab"}).workers is None
+    assert load(tmp_path, environ={"WSKLAB_INTERNAL_LAUNCHER": "/x/wsklab"}).workers == "auto"
 
 
 @pytest.mark.parametrize(
@@ -157,3 +157,17 @@ def test_every_setting_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
 
     assert [key for key, value in properties.items() if not value.get("description") or f"`{key}`" not in page] == []
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("0", 0), ("4", 4)])
+def test_numbers_or_auto(tmp_path: Path, text: str, value: object) -> None:
+    """From the environment and from options both are text."""
+    assert load(tmp_path, environ={"WSKLAB_WORKERS": text}).workers == value
+    assert load(tmp_path, environ={}, options={"workers": text}).workers == value
+
+
+@pytest.mark.parametrize("text", ["many", "-1", "257", "1.5", ""])
+def test_neither_a_number_nor_auto(tmp_path: Path, text: str) -> None:
+    """Told with the setting's name and where it came from."""
+    with pytest.raises(ConfigError, match="workers"):
+        load(tmp_path, environ={}, options={"workers": text})

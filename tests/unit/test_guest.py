@@ -16,7 +16,17 @@ from wsklab import qemu_img
 from wsklab.channel.fake import Ended, FakeChannel
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.domain_xml import Acceleration, NetworkSpec
-from wsklab.errors import BootError, DomainGone, HostCommandError, HostFull, HypervisorError, UsageError
+from wsklab.errors import (
+    BootError,
+    ChannelLost,
+    DomainGone,
+    HostCommandError,
+    HostFull,
+    HypervisorError,
+    LabError,
+    LeaseExpired,
+    UsageError,
+)
 from wsklab.factory import GuestFactory
 from wsklab.guest import Claim, Guest
 from wsklab.home import FileLock, Home
@@ -27,7 +37,7 @@ from wsklab.network import Via
 from wsklab.profile import GuestProfile, load_profile
 from wsklab.resources import images_root
 from wsklab.sweep import Sweeper, SweepReport
-from wsklab.user_lease import end_if_over, extend
+from wsklab.user_lease import end_if_over, extend, in_use
 
 NETWORK = "wsklab-test"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -344,3 +354,17 @@ def test_a_fresh_guest_says_why_it_boots(bench: Bench) -> None:
     assert bench.create().record.why == ""
     fresh = bench.factory.create(bench.profile, bench.image, Claim(owner="me", purpose="test", run="r1", fresh=True))
     assert "fresh" in fresh.record.why
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_a_way_that_broke_because_the_lease_was_over(bench: Bench, over: bool) -> None:
+    """Whoever was at work in the guest is told the end of the lease; any other broken way stays what it is."""
+    guest = bench.create(run="", expires=expiry_after(timedelta(hours=-1), now=NOW))
+    if over:
+        assert end_if_over(guest, NOW)
+    expected: type[LabError] = LeaseExpired if over else ChannelLost
+    with pytest.raises(expected) as caught, in_use(guest):
+        raise ChannelLost("the connection broke")
+    if over:
+        assert caught.value.message == f"the lease of {guest.name} ended while it was in use"
+        assert Path(str(caught.value.evidence["disk"])).name == "overlay.qcow2"

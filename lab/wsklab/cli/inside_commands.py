@@ -98,7 +98,8 @@ def execute(
     config = cli.config()
     with cli.services.lab(config) as lab:
         deadline = lab.timeouts.after(timeout_s)
-        with select_guest(lab, name).open_channel(deadline) as channel:
+        guest = select_guest(lab, name)
+        with cli.services.in_use(guest), guest.open_channel(deadline) as channel:
             result = channel.run(" ".join(arguments), deadline, check=False)
     cli.output.document({"result": result})
     if not cli.output.json_mode:
@@ -127,7 +128,7 @@ def put(
     with cli.services.lab(cli.config()) as lab:
         for guest in select_guests(lab, names):
             deadline = lab.timeouts.after(_TRANSFER_S)
-            with guest.open_channel(deadline) as channel:
+            with cli.services.in_use(guest), guest.open_channel(deadline) as channel:
                 channel.put(source, path, deadline)
             copied.append(guest.name)
             cli.output.line(f"{guest.name}: {path}")
@@ -148,7 +149,8 @@ def get(
     path = target or cli.folder / last
     with cli.services.lab(cli.config()) as lab:
         deadline = lab.timeouts.after(_TRANSFER_S)
-        with select_guest(lab, name).open_channel(deadline) as channel:
+        guest = select_guest(lab, name)
+        with cli.services.in_use(guest), guest.open_channel(deadline) as channel:
             channel.get(source, path, deadline)
     cli.output.document({"file": path, "bytes": path.stat().st_size})
     cli.output.line(f"{path}: {path.stat().st_size} bytes")

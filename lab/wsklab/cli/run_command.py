@@ -34,9 +34,11 @@ def run(
     guest: Annotated[
         list[str] | None, typer.Option("--guest", metavar="PROFILE", help="A profile, or a pattern; may be repeated.")
     ] = None,
-    guests_each: Annotated[int, typer.Option("--guests-each", min=1, max=16, metavar="K", help="Per profile.")] = 1,
+    guests_each: Annotated[
+        str | None, typer.Option("--guests-each", metavar="K|auto", help="Per profile; auto: what fits here.")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=0, max=256, metavar="N", help="pytest workers; 0: in-process.")
+        str | None, typer.Option("--workers", metavar="N|auto", help="pytest workers; 0: in-process.")
     ] = None,
     rule: Annotated[str, typer.Option("--rule", metavar="GLOB", help="Rules to check: `core`, an id, a pattern.")] = "",
     driver: Annotated[
@@ -51,13 +53,14 @@ def run(
     """The document is printed even when the run is cut short: what is known by then, and the error."""
     existing_file(driver, "a driver image (.sys)")
     wishes = {
-        "each": guests_each,
         "rules": rule,
         "keep_failed": keep_failed,
         "allow_unimplemented": allow_unimplemented,
     }
     try:
-        document = _run(cli, guest or [], workers, driver, wishes, pytest_args or [])
+        document = _run(
+            cli, guest or [], {"workers": workers, "guests_each": guests_each}, driver, wishes, pytest_args or []
+        )
     except KeyboardInterrupt:
         error = error_document(LabError("interrupted", why="Ctrl-C or a termination signal"))
         cli.output.document(_cut_short(exits.INTERRUPTED, {**error, "class": "Interrupted"}))
@@ -75,13 +78,13 @@ def run(
 def _run(
     cli: Runtime,
     patterns: list[str],
-    workers: int | None,
+    sizes: dict[str, str | None],
     driver: Path | None,
     wishes: dict[str, Any],
     pytest_args: list[str],
 ) -> RunDocument:
     """Everything between the options and the document."""
-    config = cli.config(workers=workers)
+    config = cli.config(**sizes)
     with cli.services.lab(config) as lab:
         cli.output.note(f"{lab.choice.mode} mode: {lab.choice.why}")
         profiles = matching(
@@ -95,14 +98,16 @@ def _run(
             cli.services.ensure_image(lab, profile, cli.output)
         built = build_driver(cli)
         cli.output.note(f"acceleration: {lab.acceleration}")
+        each, workers = cli.services.sizes(lab, profiles)
+        cli.output.note(f"guests: {each} of each profile, {workers} workers")
         return cli.services.run_suite(
             lab,
             profiles=profiles,
             image=driver or built.sys,
             control=built.ctl,
             results=cli.folder / config.results_dir,
-            workers=config.workers,
-            wishes=wishes,
+            workers=workers,
+            wishes={**wishes, "each": each},
             pytest_args=pytest_args,
             # pytest talks on standard error when a document goes to standard output
             output=cli.output.stderr if cli.output.json_mode else cli.output.stdout,

@@ -141,6 +141,12 @@ class Services:
         """Remove a guest and everything of it."""
         guest.destroy(lab.slots)
 
+    def in_use(self, guest: Guest) -> AbstractContextManager[None]:
+        """Around work inside a guest: the end of its lease is told as such; see `user_lease.in_use`."""
+        from wsklab.user_lease import in_use
+
+        return in_use(guest)
+
     def connect(self, guest: Guest, port: int, timeout_s: float) -> socket.socket:
         """A connection to a port of a guest, from inside its namespace where it has one."""
         from wsklab.deadline import Deadline
@@ -172,7 +178,7 @@ class Services:
             )
         package = DriverPackage(image=file, service=service or file.stem, control=control)
         try:
-            with guest.open_channel(lab.timeouts.after(20)) as channel:
+            with self.in_use(guest), guest.open_channel(lab.timeouts.after(20)) as channel:
                 deploy(channel, package, lab.timeouts, start=start)
         except (GuestError, DeadlineExceeded) as error:
             if not isinstance(error, GuestError) or error.dirty:
@@ -263,6 +269,19 @@ class Services:
         child = os.posix_spawnp("sudo", ["sudo", *argv], os.environ, file_actions=actions)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
+    def sizes(self, lab: Lab, profiles: Sequence[GuestProfile]) -> tuple[int, int]:
+        """Guests of each profile and workers of a run, as the settings say or as this host allows."""
+        from wsklab.admission import Room, fitting, workers_for
+        from wsklab.lease import SlotClaim
+
+        room = Room.of_host(lab.home.root)
+        each = lab.config.guests_each
+        if each == "auto":
+            wanted = [SlotClaim.of(profile, lab.owner) for profile in profiles]
+            each = fitting(room, wanted, lab.slots.claims(), lab.limits)
+        workers = lab.config.workers
+        return each, workers_for(each * len(profiles), room.cores) if workers == "auto" else workers
+
     def run_suite(
         self,
         lab: Lab,
@@ -271,7 +290,7 @@ class Services:
         image: Path,
         control: Path,
         results: Path,
-        workers: int | None,
+        workers: int,
         wishes: Mapping[str, Any],
         pytest_args: Sequence[str],
         output: TextIO,

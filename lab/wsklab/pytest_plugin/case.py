@@ -237,6 +237,7 @@ class Case:
             worker=self.worker.name,
             started=self.started,
             seconds=round(time.monotonic() - self._clock, 3),
+            exclusive=self.lease is not None and self.lease.exclusive,
             reset=self.need.reset,
             reset_s=round(self.reset_s, 3),
             evidence=evidence,

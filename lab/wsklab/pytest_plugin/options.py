@@ -32,7 +32,7 @@ class RunOptions(BaseModel):
         allow_unimplemented: rules that wait for the driver do not make the run undecided.
         hazard: also run cases that can crash the guest.
         rules: `core`, a rule id, or a glob; empty for all cases.
-        each: guests of each profile.
+        each: guests of each profile; `workers`: how many cases run at the same time (for the document only).
         keep_failed: leave the guest of a failed case alive for a person.
         require: capabilities whose absence is an error instead of a skip.
         scale: factor on every timeout (not on quiet windows).
@@ -50,6 +50,7 @@ class RunOptions(BaseModel):
     hazard: bool = False
     rules: str = ""
     each: int = 1
+    workers: int = 1
     keep_failed: bool = False
     require: tuple[str, ...] = ()
     scale: float = 1.0
@@ -79,6 +80,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--wsklab-hazard", action="store_true", help="also run cases that can crash the guest")
     group.addoption("--wsklab-rules", default="", metavar="GLOB", help="`core`, a rule id or a glob")
     group.addoption("--wsklab-guests-each", type=int, default=1, metavar="K", help="guests of each profile")
+    group.addoption("--wsklab-workers", type=int, default=1, metavar="N", help="workers, for the run's document")
     group.addoption("--wsklab-keep-failed", action="store_true", help="leave the guest of a failed case alive")
     group.addoption("--wsklab-require", default="", metavar="WORD,...", help="turn skips for lack of these into errors")
     group.addoption("--wsklab-scale", type=float, default=1.0, metavar="F", help="factor on every timeout")
@@ -111,6 +113,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         hazard=config.getoption("--wsklab-hazard"),
         rules=config.getoption("--wsklab-rules"),
         each=config.getoption("--wsklab-guests-each"),
+        workers=config.getoption("--wsklab-workers"),
         keep_failed=config.getoption("--wsklab-keep-failed"),
         require=tuple(filter(None, config.getoption("--wsklab-require").split(","))),
         scale=config.getoption("--wsklab-scale"),

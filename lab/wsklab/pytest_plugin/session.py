@@ -134,6 +134,7 @@ class RunSession:
             with_cases=with_cases,
             problems=[*self.notes, *failures],
             kept=self.broker.kept,
+            size=(self.options.each, self.options.workers),
             lab_error=self.lab_error or bool(failures),
             never_ready=any(failure.never_ready for failure in self.broker.failures),
             allow_unimplemented=self.options.allow_unimplemented,

@@ -69,6 +69,7 @@ def suite_arguments(
         f"--wsklab-history={options.history.absolute() if options.history else ''}",
         f"--wsklab-rules={options.rules}",
         f"--wsklab-guests-each={options.each}",
+        f"--wsklab-workers={max(workers, 1)}",
         f"--wsklab-require={','.join(options.require)}",
         f"--wsklab-scale={options.scale}",
         f"--wsklab-lease-timeout={options.lease_s}",
@@ -103,7 +104,7 @@ def run_suite(
     provider: GuestProvider,
     options: RunOptions,
     *,
-    workers: int | None = None,
+    workers: int = 0,
     cases: Path | None = None,
     plugins: Sequence[str] = (),
     extra: Sequence[str] = (),
@@ -115,7 +116,7 @@ def run_suite(
 
     Args:
         provider: makes guests; closed at the end.
-        workers: how many cases run at the same time; None: one per guest.
+        workers: how many cases run at the same time; 0 and 1 run everything in this process.
         cases: folder of the cases; None: the lab's own.
         extra: more pytest arguments, as the user gave them.
         output: where pytest writes; None: standard output. Under `--json` give standard error.
@@ -129,12 +130,11 @@ def run_suite(
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "pytest.ini"
     settings.write_text(SETTINGS)
-    count = workers if workers is not None else len(options.profiles) * options.each
     arguments = suite_arguments(
         options,
         cases=cases or conformance_root(),
         settings=settings,
-        workers=count,
+        workers=workers,
         plugins=plugins,
         extra=extra,
     )

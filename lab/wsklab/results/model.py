@@ -58,6 +58,7 @@ class CaseResult(_Model):
         worker: the xdist worker that ran it, or `main`.
         rerun: whether it is the second attempt after its first worker died.
         seconds: from the granted lease to the end of the tear-down, the reset included.
+        exclusive: whether it had its guest for itself.
         reset: what was done to the guest first; `reset_s`: how long that took.
         evidence: the case's folder, relative to the run's; empty when there is none.
     """
@@ -78,6 +79,7 @@ class CaseResult(_Model):
     rerun: bool = False
     started: str = ""
     seconds: float = 0.0
+    exclusive: bool = False
     reset: Reset = Reset.NONE
     reset_s: float = 0.0
     evidence: str = ""
@@ -147,6 +149,9 @@ class RunDocument(_Model):
     results: tuple[RuleRow, ...] = ()
     totals: tuple[TotalRow, ...] = ()
     resets: tuple[ResetRow, ...] = ()
+    #: how the run was spread; 0 for a run that this lab did not make
+    guests_each: int = 0
+    workers: int = 0
     #: guests of failed cases that were left to the user
     kept: tuple[KeptGuest, ...] = ()
     #: guests that could not be made, and lab faults outside of any case

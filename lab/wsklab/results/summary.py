@@ -114,13 +114,14 @@ def document_of(
     with_cases: Collection[str] = (),
     problems: Sequence[Mapping[str, str]] = (),
     kept: Sequence[KeptGuest] = (),
+    size: tuple[int, int] = (0, 0),
     lab_error: bool = False,
     never_ready: bool = False,
     allow_unimplemented: bool = False,
     usage_error: bool = False,
     interrupted: bool = False,
 ) -> RunDocument:
-    """The document of a finished (or cut short) run."""
+    """The document of a finished (or cut short) run; `size` is guests of each profile and workers."""
     rows = rule_rows(cases, profiles, catalogue, selected, with_cases)
     # a case that was run again after its worker died is counted by its last attempt
     last = {(case.profile, case.item): case.verdict for case in cases}
@@ -144,6 +145,8 @@ def document_of(
         totals=totals(case for case in cases if last[case.profile, case.item] is case.verdict),
         resets=resets(cases),
         kept=tuple(kept),
+        guests_each=size[0],
+        workers=size[1],
         problems=tuple(dict(problem) for problem in problems),
         error={
             "class": "Interrupted",
