@@ -20,7 +20,8 @@ INSIDE = "WSKLAB_TEST_INSIDE_SYSTEM_MODE"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--no-skips`, for CI: it must not go green by skipping."""
+    """`--no-skips`, for CI: it must not go green by skipping. `--cycles`, for the soak."""
+    parser.addoption("--cycles", type=int, default=20, metavar="N", help="how often chaos tests break something")
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped is a failed test")
 
 

@@ -26,7 +26,7 @@ __all__ = ["KEPT", "REPLACEMENTS", "Broker", "GuestFailure"]
 
 _log = logging.getLogger(__name__)
 
-#: How often the guests of one profile are replaced because they were dirty, before the profile is given up.
+#: A driver that kills every guest is found by so many; more would only cost time.
 REPLACEMENTS = 4
 #: How many guests of one profile are kept for failed cases; a run that fails everywhere must not fill the host.
 KEPT = 2
@@ -58,14 +58,22 @@ class Broker:
         profiles: which profiles the run uses.
         each: how many guests of each profile.
         address: path of the UNIX socket for workers; None when there are none.
+        replacements: how often dirty guests of one profile are replaced before it is given up.
     """
 
     def __init__(
-        self, provider: GuestProvider, profiles: Sequence[str], *, each: int = 1, address: Path | None = None
+        self,
+        provider: GuestProvider,
+        profiles: Sequence[str],
+        *,
+        each: int = 1,
+        address: Path | None = None,
+        replacements: int = REPLACEMENTS,
     ) -> None:
         self._provider = provider
         self._profiles = tuple(profiles)
         self._each = each
+        self._limit = replacements
         self._model = LeaseModel()
         self._change = threading.Condition()
         self._handles: dict[str, GuestHandle] = {}
@@ -120,6 +128,12 @@ class Broker:
         """How many requests wait."""
         with self._change:
             return len(self._model.waiting)
+
+    def free(self, profile: str) -> int:
+        """How many clean guests of a profile nobody has."""
+        with self._change:
+            leased = {name for grant in self._model.leases for name in grant.guests}
+            return len(set(self._model.guests(profile)) - leased)
 
     def plan(self, needs: Sequence[Need]) -> None:
         """A worker says what the items need that it has collected; all workers say the same."""
@@ -270,9 +284,9 @@ class Broker:
             self._wishes.pop(name, None)
             if self._closed:
                 continue
-            if not planned and self._replacements[handle.profile] >= REPLACEMENTS:
+            if not planned and self._replacements[handle.profile] >= self._limit:
                 gone = LeaseUnavailable(
-                    f"{handle.profile} was replaced {REPLACEMENTS} times and is given up", why=reason
+                    f"{handle.profile} was replaced {self._limit} times and is given up", why=reason
                 )
                 self.failures.append(GuestFailure(handle.profile, gone))
                 continue

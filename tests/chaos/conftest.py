@@ -1,0 +1,42 @@
+"""What is broken on purpose, a number of times: a few in CI, thousands in `tox -e soak` (`--cycles N`)."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab_home import LabCommand, furnish
+
+
+@pytest.fixture(scope="session")
+def cycles(pytestconfig: pytest.Config) -> int:
+    """How often."""
+    return int(pytestconfig.getoption("--cycles"))
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Repeatable as far as processes are: the seed is printed when a test fails."""
+    seed = int(os.environ.get("WSKLAB_CHAOS_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"WSKLAB_CHAOS_SEED={seed}")  # noqa: T201 - pytest shows it when the test fails
+    return random.Random(seed)  # noqa: S311 - repeatable on purpose
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[LabCommand]:
+    """Commands on a home of the test's own; nothing of it survives."""
+    if os.geteuid() != 0:
+        pytest.skip("private mode needs root")
+    home = tmp_path / "home"
+    home.mkdir()
+    furnish(home)
+    made = LabCommand(home, tmp_path)
+    yield made
+    for row in made.ok("list", "--json")["guests"]:
+        made.run("down", row["name"], "--json")
+    made.ok("gc", "--json")
+    assert made.processes() == []
+    assert made.holder() is None
