@@ -23,6 +23,8 @@ NTSTATUS ShimDriverLoad(const char *file, const char *name, SHIM_DRIVER **driver
  * `force` it is called anyway, as Wine does. Afterwards nothing of the driver may be alive (rules leak-*).
  */
 NTSTATUS ShimDriverUnload(SHIM_DRIVER *driver, BOOLEAN force);
+/* File objects on its devices: open handles, and those that its requests still hold. */
+ULONG ShimDriverHandles(const SHIM_DRIVER *driver);
 
 /* CreateFile on "\\\\.\\name" for the calling thread's process. */
 NTSTATUS ShimOpen(const char *path, SHIM_HANDLE **handle);

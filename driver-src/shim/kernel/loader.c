@@ -192,6 +192,10 @@ NTSTATUS ShimDriverLoad(const char *file, const char *name, SHIM_DRIVER **out) {
     return STATUS_SUCCESS;
 }
 
+ULONG ShimDriverHandles(const SHIM_DRIVER *driver) {
+    return FilesOf(&driver->Object);
+}
+
 NTSTATUS ShimDriverUnload(SHIM_DRIVER *driver, BOOLEAN force) {
     SHIM_CALLOUT callout;
 

@@ -30,9 +30,9 @@ int ReadSome(HANDLE input, char *bytes, size_t size, size_t *got) {
     return count > 0;
 }
 
-int WriteAll(HANDLE output, const char *bytes, size_t length) {
+static int WriteRaw(int descriptor, const char *bytes, size_t length) {
     while (length > 0) {
-        ssize_t written = write(DescriptorOf(output), bytes, length);
+        ssize_t written = write(descriptor, bytes, length);
         if (written < 0 && errno != EINTR) {
             return 0;
         }
@@ -42,6 +42,25 @@ int WriteAll(HANDLE output, const char *bytes, size_t length) {
         }
     }
     return 1;
+}
+
+/* One frame with one write, where it is short: most answers are. */
+static int WriteFrame(int descriptor, unsigned char stream, const char *bytes, size_t length) {
+    char small[4096];
+    unsigned char head[5] = {stream, (unsigned char)length, (unsigned char)(length >> 8), (unsigned char)(length >> 16),
+                             (unsigned char)(length >> 24)};
+
+    if (length > sizeof(small) - sizeof(head)) {
+        return WriteRaw(descriptor, (const char *)head, sizeof(head)) && WriteRaw(descriptor, bytes, length);
+    }
+    memcpy(small, head, sizeof(head));
+    memcpy(small + sizeof(head), bytes, length);
+    return WriteRaw(descriptor, small, sizeof(head) + length);
+}
+
+int WriteAll(HANDLE output, const char *bytes, size_t length) {
+    return FrameOf(output) == 0 ? WriteRaw(DescriptorOf(output), bytes, length)
+                                : WriteFrame(DescriptorOf(output), FrameOf(output), bytes, length);
 }
 
 /* The reader sees the end of its input and closes everything. */

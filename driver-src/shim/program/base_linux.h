@@ -15,7 +15,15 @@ typedef KEVENT LOCK;
 #define STD_INPUT_HANDLE 0
 #define STD_OUTPUT_HANDLE 1
 #define GetStdHandle(number) ((HANDLE)(uintptr_t)(number))
-#define DescriptorOf(handle) ((int)(uintptr_t)(handle))
+#define DescriptorOf(handle) ((int)(uint32_t)(uintptr_t)(handle))
+
+/*
+ * A login's connection carries several streams outwards, so what is written to such a handle goes in frames: one byte
+ * that names the stream, four bytes of length (little-endian), the bytes. Inwards there is standard input only.
+ */
+enum { FRAME_STDOUT = 1, FRAME_STDERR = 2, FRAME_EXIT = 3 };
+#define FramedHandle(descriptor, stream) ((HANDLE)((uintptr_t)(stream) << 32 | (uint32_t)(descriptor)))
+#define FrameOf(handle) ((unsigned char)((uintptr_t)(handle) >> 32))
 
 /* Win32 codes that the conversation names. */
 #define ERROR_INVALID_FUNCTION 1u

@@ -1,9 +1,10 @@
 /*
  * login.c: one login of a shim guest: a connection whose first line is a command line.
  *
- * `C:\wsklab\wskctl.exe stdio` turns the connection into a conversation; every other command is answered by one line of
- * JSON, {"exit_code": N, "stdout": "...", "stderr": "..."}, and the connection is closed.
+ * What follows the line is the command's standard input. Its output, its complaints and, last, its exit code in decimal
+ * come back in frames (base_linux.h); a connection that ends without an exit code was cut.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -87,81 +88,100 @@ static BOOLEAN IsProgram(const char *word, const char *name) {
     return strncasecmp(base, name, length) == 0 && (base[length] == '\0' || strcasecmp(base + length, ".exe") == 0);
 }
 
-static void Echo(OUTPUT *output, int count, char **arguments) {
+static void SayOn(LOGIN *login, unsigned char stream, const char *format, va_list arguments) {
+    char text[4000];
+    int length = vsnprintf(text, sizeof(text), format, arguments);
+
+    WriteAll(FramedHandle(login->Connection, stream), text, (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1);
+}
+
+void Say(LOGIN *login, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    SayOn(login, FRAME_STDOUT, format, arguments);
+    va_end(arguments);
+}
+
+void ComplainTo(LOGIN *login, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    SayOn(login, FRAME_STDERR, format, arguments);
+    va_end(arguments);
+}
+
+static void Echo(LOGIN *login, int count, char **arguments) {
     for (int i = 1; i < count; i++) {
-        OutputSay(output, "%s%s", i > 1 ? " " : "", arguments[i]);
+        Say(login, "%s%s", i > 1 ? " " : "", arguments[i]);
     }
-    OutputSay(output, "\r\n");
+    Say(login, "\r\n");
 }
 
 /* `wskctl hello` and `wskctl net`: one line of JSON. */
-static void Document(OUTPUT *output, const char *verb) {
-    TEXT text;
+static void Document(LOGIN *login, const char *verb) {
+    char *buffer = Allocate(WSKCTL_LINE_LIMIT);
     DWORD win32 = 0;
+    TEXT text;
 
-    TextStart(&text, output->Out, sizeof(output->Out) - 4);
+    TextStart(&text, buffer, WSKCTL_LINE_LIMIT);
     TextAppendString(&text, "{");
     if (strcmp(verb, "hello") == 0) {
         IdentityMembers(&text, NULL);
     } else {
         TextMemberUnsigned(&text, "schema", 1);
-        output->Code = NetMembers(&text, sizeof(output->Out) - 1024, &win32) ? 0 : 1;
+        login->Code = NetMembers(&text, WSKCTL_LINE_LIMIT - 4096, &win32) ? EXIT_OK : EXIT_FAILED;
     }
     TextAppendString(&text, "}\n");
-    text.data[text.length] = '\0';
-}
-
-static void Execute(OUTPUT *output, int count, char **arguments) {
-    if (count == 0) {
-        return;
-    }
-    if (IsProgram(arguments[0], "sc")) {
-        ServiceControl(output, count - 1, arguments + 1);
-    } else if (IsProgram(arguments[0], "echo")) {
-        Echo(output, count, arguments);
-    } else if (IsProgram(arguments[0], "ver")) {
-        OutputSay(output, "wsklab shim [Version 10.0.%u]\r\n", ShimOsBuild());
-    } else if (IsProgram(arguments[0], "exit")) {
-        output->Code = count > 1 ? atoi(arguments[count - 1]) : 0;
-    } else if (IsProgram(arguments[0], "wskctl") && count == 2 &&
-               (strcmp(arguments[1], "hello") == 0 || strcmp(arguments[1], "net") == 0)) {
-        Document(output, arguments[1]);
-    } else {
-        OutputComplain(output, "'%s' is not recognized as a command of a shim guest: sc, echo, ver, exit, wskctl\r\n", arguments[0]);
-        output->Code = 9009;
-    }
-}
-
-static void Answer(int connection, const OUTPUT *output) {
-    size_t capacity = 6 * (sizeof(output->Out) + sizeof(output->Error)) + 256;
-    char *buffer = Allocate(capacity);
-    TEXT text;
-
-    TextStart(&text, buffer, capacity);
-    TextAppendString(&text, "{");
-    TextMemberUnsigned(&text, "exit_code", (uint32_t)output->Code);
-    TextMemberString(&text, "stdout", output->Out);
-    TextMemberString(&text, "stderr", output->Error);
-    TextAppendString(&text, "}\n");
-    WriteAll((HANDLE)(uintptr_t)connection, text.data, text.length);
+    WriteAll(FramedHandle(login->Connection, FRAME_STDOUT), text.data, text.length);
     Free(buffer);
 }
 
+/* `wskctl reload NAME TIMES`: see ctl/reload.c for its lines. */
+static void Reload(LOGIN *login, const char *name, const char *times) {
+    for (int left = atoi(times); left > 0 && login->Code == 0; left--) {
+        login->Code = ServiceReload(login, name) ? EXIT_OK : EXIT_FAILED;
+    }
+}
+
+static void Wskctl(LOGIN *login, int count, char **arguments) {
+    if (count == 1 && strcmp(arguments[0], "stdio") == 0) {
+        login->Code = Converse((HANDLE)(uintptr_t)login->Connection, FramedHandle(login->Connection, FRAME_STDOUT));
+    } else if (count == 1 && (strcmp(arguments[0], "hello") == 0 || strcmp(arguments[0], "net") == 0)) {
+        Document(login, arguments[0]);
+    } else if (count == 3 && strcmp(arguments[0], "reload") == 0) {
+        Reload(login, arguments[1], arguments[2]);
+    } else {
+        ComplainTo(login, "wskctl of a shim guest has: stdio, hello, net, reload NAME TIMES\r\n");
+        login->Code = EXIT_USAGE;
+    }
+}
+
+static void Execute(LOGIN *login, int count, char **arguments) {
+    if (count == 0 || (MoreCommands != NULL && MoreCommands(login, count, arguments))) {
+        return;
+    }
+    if (IsProgram(arguments[0], "wskctl")) {
+        Wskctl(login, count - 1, arguments + 1);
+    } else if (IsProgram(arguments[0], "sc")) {
+        ServiceControl(login, count - 1, arguments + 1);
+    } else if (IsProgram(arguments[0], "echo")) {
+        Echo(login, count, arguments);
+    } else if (IsProgram(arguments[0], "ver")) {
+        Say(login, "wsklab shim [Version 10.0.%u]\r\n", ShimOsBuild());
+    } else {
+        ComplainTo(login, "'%s' is not recognized as a command of a shim guest: echo, sc, ver, wskctl\r\n", arguments[0]);
+        login->Code = 9009;
+    }
+}
+
 void LoginServe(int connection) {
+    LOGIN login = {.Connection = connection};
     char *line = Allocate(LINE_BYTES);
-    OUTPUT *output = Allocate(sizeof(*output));
     char *arguments[MAX_ARGUMENTS];
-    int count;
+    char code[16];
 
     if (ReadCommand(connection, line)) {
-        count = Split(line, arguments);
-        if (count == 2 && IsProgram(arguments[0], "wskctl") && strcmp(arguments[1], "stdio") == 0) {
-            Converse((HANDLE)(uintptr_t)connection, (HANDLE)(uintptr_t)connection);
-        } else {
-            Execute(output, count, arguments);
-            Answer(connection, output);
-        }
+        Execute(&login, Split(line, arguments), arguments);
+        WriteAll(FramedHandle(connection, FRAME_EXIT), code, (size_t)snprintf(code, sizeof(code), "%u", (uint32_t)login.Code));
     }
     Free(line);
-    Free(output);
 }

@@ -6,18 +6,21 @@
 
 #include "harness.h"
 
-/* What a command of a login said. */
-typedef struct OUTPUT {
-    char Out[16384];
-    char Error[4096];
+/* Where a command of a login speaks to, and the code that it ends with. */
+typedef struct LOGIN {
+    int Connection;
     int Code;
-} OUTPUT;
+} LOGIN;
 
-void OutputSay(OUTPUT *output, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void OutputComplain(OUTPUT *output, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void Say(LOGIN *login, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void ComplainTo(LOGIN *login, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Further commands: a test program has some. FALSE: not one of them. */
+BOOLEAN MoreCommands(LOGIN *login, int count, char **arguments) __attribute__((weak));
 
 /* `sc VERB ...` with the words and numbers of Windows' own. */
-void ServiceControl(OUTPUT *output, int count, char **arguments);
+void ServiceControl(LOGIN *login, int count, char **arguments);
+/* Unloads the driver and loads it again, and says so in the words of `wskctl reload`; FALSE when a step failed. */
+BOOLEAN ServiceReload(LOGIN *login, const char *name);
 /* A service that exists and runs, for `stdio`: FALSE and a complaint when the driver does not start. */
 BOOLEAN ServiceRun(const char *name, const char *file);
 /* Stops every service; drivers whose handles are open go, too. */

@@ -3,7 +3,6 @@
  *
  * The words and numbers are those of Windows' sc.exe as lab/wsklab/service.py reads them.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -36,25 +35,6 @@ static void Unlock(void) {
     KeSetEvent(&g_Lock, IO_NO_INCREMENT, FALSE);
 }
 
-static void Append(char *text, size_t size, const char *format, va_list arguments) {
-    size_t used = strlen(text);
-    vsnprintf(text + used, size - used, format, arguments);
-}
-
-void OutputSay(OUTPUT *output, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    Append(output->Out, sizeof(output->Out), format, arguments);
-    va_end(arguments);
-}
-
-void OutputComplain(OUTPUT *output, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    Append(output->Error, sizeof(output->Error), format, arguments);
-    va_end(arguments);
-}
-
 static SERVICE *Find(const char *name) {
     for (ULONG i = 0; i < MAX_SERVICES; i++) {
         if (g_Services[i].Name[0] != '\0' && strcmp(g_Services[i].Name, name) == 0) {
@@ -64,9 +44,9 @@ static SERVICE *Find(const char *name) {
     return NULL;
 }
 
-static void Fail(OUTPUT *output, const char *function, DWORD win32) {
-    OutputSay(output, "[SC] %s FAILED %u:\r\n", function, win32);
-    output->Code = (int)win32;
+static void Fail(LOGIN *login, const char *function, DWORD win32) {
+    Say(login, "[SC] %s FAILED %u:\r\n", function, win32);
+    login->Code = (int)win32;
 }
 
 /* A driver that waits for its handles goes as soon as they are closed. */
@@ -77,10 +57,10 @@ static void TryUnload(SERVICE *service, BOOLEAN force) {
     }
 }
 
-static void State(OUTPUT *output, SERVICE *service) {
+static void State(LOGIN *login, SERVICE *service) {
     TryUnload(service, FALSE);
-    OutputSay(output, "SERVICE_NAME: %s\r\n        TYPE               : 1  KERNEL_DRIVER\r\n", service->Name);
-    OutputSay(output, "        STATE              : %s\r\n        WIN32_EXIT_CODE    : 0  (0x0)\r\n",
+    Say(login, "SERVICE_NAME: %s\r\n        TYPE               : 1  KERNEL_DRIVER\r\n", service->Name);
+    Say(login, "        STATE              : %s\r\n        WIN32_EXIT_CODE    : 0  (0x0)\r\n",
               service->Driver == NULL ? "1  STOPPED" : service->Stopping ? "3  STOP_PENDING" : "4  RUNNING");
 }
 
@@ -93,7 +73,7 @@ static NTSTATUS Start(SERVICE *service) {
     return status;
 }
 
-static void Create(OUTPUT *output, const char *name, int count, char **arguments) {
+static void Create(LOGIN *login, const char *name, int count, char **arguments) {
     SERVICE *service = NULL;
     const char *path = NULL;
 
@@ -106,50 +86,50 @@ static void Create(OUTPUT *output, const char *name, int count, char **arguments
         service = g_Services[i].Name[0] == '\0' ? &g_Services[i] : NULL;
     }
     if (Find(name) != NULL) {
-        Fail(output, "CreateService", 1073);
+        Fail(login, "CreateService", 1073);
     } else if (path == NULL || service == NULL || strlen(name) >= sizeof(service->Name) ||
                !DriveFile(path, service->File, sizeof(service->File))) {
-        Fail(output, "CreateService", 87);
+        Fail(login, "CreateService", 87);
     } else {
         snprintf(service->Name, sizeof(service->Name), "%s", name);
-        OutputSay(output, "[SC] CreateService SUCCESS\r\n");
+        Say(login, "[SC] CreateService SUCCESS\r\n");
     }
 }
 
-static void StartService(OUTPUT *output, SERVICE *service) {
+static void StartService(LOGIN *login, SERVICE *service) {
     NTSTATUS status;
 
     if (service->Driver != NULL) {
-        Fail(output, "StartService", 1056);
+        Fail(login, "StartService", 1056);
         return;
     }
     status = Start(service);
     if (!NT_SUCCESS(status)) {
-        Fail(output, "StartService", RtlNtStatusToDosError(status));
+        Fail(login, "StartService", RtlNtStatusToDosError(status));
         return;
     }
-    State(output, service);
+    State(login, service);
 }
 
-static void StopService(OUTPUT *output, SERVICE *service) {
+static void StopService(LOGIN *login, SERVICE *service) {
     if (service->Driver == NULL) {
-        Fail(output, "ControlService", 1062);
+        Fail(login, "ControlService", 1062);
         return;
     }
     service->Stopping = TRUE;
-    State(output, service);
+    State(login, service);
 }
 
-static void Delete(OUTPUT *output, SERVICE *service) {
+static void Delete(LOGIN *login, SERVICE *service) {
     if (service->Driver != NULL) {
-        Fail(output, "DeleteService", 1072);
+        Fail(login, "DeleteService", 1072);
         return;
     }
     memset(service, 0, sizeof(*service));
-    OutputSay(output, "[SC] DeleteService SUCCESS\r\n");
+    Say(login, "[SC] DeleteService SUCCESS\r\n");
 }
 
-void ServiceControl(OUTPUT *output, int count, char **arguments) {
+void ServiceControl(LOGIN *login, int count, char **arguments) {
     const char *verb = count > 0 ? arguments[0] : "";
     const char *name = count > 1 ? arguments[1] : "";
     SERVICE *service;
@@ -157,25 +137,50 @@ void ServiceControl(OUTPUT *output, int count, char **arguments) {
     Lock();
     service = Find(name);
     if (count < 2) {
-        OutputComplain(output, "usage: sc create|start|query|stop|delete NAME ...\r\n");
-        output->Code = 1639;
+        ComplainTo(login, "usage: sc create|start|query|stop|delete NAME ...\r\n");
+        login->Code = 1639;
     } else if (strcmp(verb, "create") == 0) {
-        Create(output, name, count - 2, arguments + 2);
+        Create(login, name, count - 2, arguments + 2);
     } else if (service == NULL) {
-        Fail(output, strcmp(verb, "query") == 0 ? "EnumQueryServicesStatus:OpenService" : "OpenService", 1060);
+        Fail(login, strcmp(verb, "query") == 0 ? "EnumQueryServicesStatus:OpenService" : "OpenService", 1060);
     } else if (strcmp(verb, "start") == 0) {
-        StartService(output, service);
+        StartService(login, service);
     } else if (strcmp(verb, "query") == 0) {
-        State(output, service);
+        State(login, service);
     } else if (strcmp(verb, "stop") == 0) {
-        StopService(output, service);
+        StopService(login, service);
     } else if (strcmp(verb, "delete") == 0) {
-        Delete(output, service);
+        Delete(login, service);
     } else {
-        OutputComplain(output, "sc %s is not offered by a shim guest\r\n", verb);
-        output->Code = 1639;
+        ComplainTo(login, "sc %s is not offered by a shim guest\r\n", verb);
+        login->Code = 1639;
     }
     Unlock();
+}
+
+BOOLEAN ServiceReload(LOGIN *login, const char *name) {
+    ULONG64 began = ShimNow();
+    ULONG64 stopped = began;
+    const char *failed = "stop";
+    DWORD win32 = 1060;
+    SERVICE *service;
+
+    Lock();
+    service = Find(name);
+    if (service != NULL && service->Driver != NULL) {
+        win32 = ERROR_BUSY; /* somebody has a handle: it goes on running */
+        if (ShimDriverHandles(service->Driver) == 0) {
+            service->Stopping = TRUE;
+            TryUnload(service, FALSE);
+            stopped = ShimNow();
+            win32 = RtlNtStatusToDosError(Start(service));
+            failed = win32 == 0 ? "" : "start";
+        }
+    }
+    Unlock();
+    Say(login, "{\"number\":1,\"stop_ms\":%u,\"start_ms\":%u,\"failed\":\"%s\",\"win32\":%u}\n",
+        (ULONG)((stopped - began) / 1000000u), (ULONG)((ShimNow() - stopped) / 1000000u), failed, win32);
+    return win32 == 0;
 }
 
 BOOLEAN ServiceRun(const char *name, const char *file) {
