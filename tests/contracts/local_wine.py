@@ -78,6 +78,10 @@ class PipeStream:
         self._reader.join(10)
         self._child.stdout.close()
 
+    def wait(self, seconds: float) -> int:
+        """The process's exit code; its input has to be closed already."""
+        return self._child.wait(seconds)
+
     def kill(self) -> None:
         """End the process at once, as a crash would."""
         self._child.kill()

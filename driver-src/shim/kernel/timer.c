@@ -344,6 +344,13 @@ LARGE_INTEGER NTAPI KeQueryPerformanceCounter(PLARGE_INTEGER PerformanceFrequenc
     return counter;
 }
 
+/* One processor is busy, the others go on: any IRQL. */
+VOID NTAPI KeStallExecutionProcessor(ULONG MicroSeconds) {
+    SchedLock();
+    SchedBlock(ShimNow() + MicroSeconds * 1000ull);
+    SchedUnlock();
+}
+
 /* The system's time is the clock too: 2024-01-01 at its zero. */
 VOID NTAPI KeQuerySystemTime(PLARGE_INTEGER CurrentTime) {
     CurrentTime->QuadPart = 133485408000000000ll + (LONGLONG)(ShimNow() / NANOSECONDS_PER_TICK);
