@@ -44,8 +44,27 @@ BOOLEAN OperationIsDone(OPERATION *operation, LONG waitMs) {
     return KeWaitForSingleObject(&operation->Done, Executive, KernelMode, FALSE, &timeout) == STATUS_SUCCESS;
 }
 
+void EventAwait(PKEVENT event) {
+    LARGE_INTEGER slice = {.QuadPart = -SLICE_MS * 10000};
+    for (ULONG round = 0; round < WAIT_SLICES; round++) {
+        if (KeWaitForSingleObject(event, Executive, KernelMode, FALSE, &slice) == STATUS_SUCCESS) {
+            return;
+        }
+    }
+    ShimAbort("check", "an event that had to come did not");
+}
+
+void ReadableAwait(int descriptor) {
+    for (ULONG round = 0; round < WAIT_SLICES; round++) {
+        if (ShimWaitReadable(descriptor, SLICE_MS)) {
+            return;
+        }
+    }
+    ShimAbort("check", "the host's network did not do what it had to");
+}
+
 NTSTATUS OperationEnd(OPERATION *operation) {
-    CHECK(OperationIsDone(operation, WAIT_MS));
+    EventAwait(&operation->Done);
     CHECK_EQUAL(operation->Completions, 1);                                               /* IRP-001 */
     CHECK(operation->Returned != STATUS_SUCCESS || NT_SUCCESS(operation->Status));        /* IRP-002 */
     CHECK(NT_SUCCESS(operation->Returned) || operation->Status == operation->Returned);   /* IRP-003 */

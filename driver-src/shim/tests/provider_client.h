@@ -8,7 +8,10 @@
 
 #include <sys/types.h>
 
-#define WAIT_MS 10000
+/* How long something may take that has to happen: slices of time, because in the deterministic mode each gives the host's
+ * network only a moment of real time. */
+#define WAIT_SLICES 1000
+#define SLICE_MS 10
 
 /* ---- Operations ---------------------------------------------------------------------------------------------------- */
 
@@ -29,6 +32,10 @@ typedef struct OPERATION {
 LONG NextSequence(void);
 PIRP OperationStart(OPERATION *operation);
 BOOLEAN OperationIsDone(OPERATION *operation, LONG waitMs);
+/* Waits for an event that has to come. */
+void EventAwait(PKEVENT event);
+/* Waits until a descriptor is readable, which has to happen. */
+void ReadableAwait(int descriptor);
 /* Waits, checks IRP-001 to IRP-005, frees the IRP; the completion's status. */
 NTSTATUS OperationEnd(OPERATION *operation);
 

@@ -62,7 +62,7 @@ int PeerListen(const char *address, ADDRESS *bound) {
 int PeerAccept(int listener) {
     HOST_ADDRESS from;
     int fd;
-    CHECK(ShimWaitReadable(listener, WAIT_MS));
+    ReadableAwait(listener);
     fd = HostSocketAccept(listener, &from);
     CHECK(fd >= 0);
     return fd;
@@ -73,7 +73,7 @@ int PeerConnect(const ADDRESS *to) {
     int fd = HostSocketOpen(address.Family, HOST_STREAM, 0);
     int error = HostSocketConnect(fd, &address);
 
-    for (ULONG round = 0; error == -EINPROGRESS && round < WAIT_MS; round++) {
+    for (ULONG round = 0; error == -EINPROGRESS && round < WAIT_SLICES; round++) {
         error = HostSocketConnected(fd);
         if (error == -EINPROGRESS) {
             Pause(1);
@@ -109,7 +109,7 @@ ssize_t PeerReceive(int peer, void *bytes, size_t size) {
     size_t left = size;
     while (left > 0) {
         ssize_t got;
-        CHECK(ShimWaitReadable(peer, WAIT_MS));
+        ReadableAwait(peer);
         got = HostSocketReceive(peer, &(HOST_PIECE){.Base = place, .Length = left}, 1);
         if (got == -EAGAIN) {
             continue;

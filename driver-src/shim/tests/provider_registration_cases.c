@@ -104,7 +104,7 @@ CASE(DeregisterReleasesWaiters) {
     thread = Begin(&waiter, &client, CaptureForEver);
     CHECK(!IsSet(&waiter.Done, 50));
     WskDeregister(&client.Block); /* DET-006 */
-    CHECK(IsSet(&waiter.Done, WAIT_MS));
+    EventAwait(&waiter.Done);
     CHECK_STATUS(waiter.Status, STATUS_DEVICE_NOT_READY);
     ShimThreadJoin(thread);
     WskpKnobProviderReady(TRUE);
@@ -119,7 +119,7 @@ CASE(DeregisterWaitsForCapture) {
     thread = Begin(&waiter, &client, Deregister);
     CHECK(!IsSet(&waiter.Done, 200)); /* DET-002 */
     WskReleaseProviderNPI(&client.Block);
-    CHECK(IsSet(&waiter.Done, WAIT_MS));
+    EventAwait(&waiter.Done);
     ShimThreadJoin(thread);
     ClientBegin(&client); /* DET-001: the same block again */
     ClientEnd(&client);
@@ -140,7 +140,7 @@ CASE(DeregisterWaitsForSocket) {
     bound = AddressOf("127.0.0.1", 0);
     CHECK_STATUS(SocketBind(listener, &bound), STATUS_SUCCESS); /* DET-007 */
     CHECK_STATUS(SocketClose(listener), STATUS_SUCCESS);
-    CHECK(IsSet(&waiter.Done, WAIT_MS));
+    EventAwait(&waiter.Done);
     ShimThreadJoin(thread);
 }
 
@@ -160,7 +160,7 @@ CASE(DeregisterCancelsTransportChange) {
     WskReleaseProviderNPI(&client.Block);
     thread = Begin(&waiter, &client, Deregister);
     CHECK_STATUS(OperationEnd(&second), STATUS_CANCELLED); /* DET-005 */
-    CHECK(IsSet(&waiter.Done, WAIT_MS));
+    EventAwait(&waiter.Done);
     ShimThreadJoin(thread);
 }
 
