@@ -1,20 +1,14 @@
-"""From the driver's source to a file that Windows loads: cross-build, certificate, signature.
+"""From the driver's source to a file that Windows loads: cross-build, certificate, signature; and to a shim guest.
 
-A build is content-addressed: the same sources with the same compiler are built once. Everything lands in
-`<build_dir>/<digest>/`; a build that was cut short leaves nothing there.
+Builds are content-addressed (`wsklab.builder`): the same sources with the same compiler are built once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import fcntl
-import hashlib
-import json
 import os
-import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,7 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wsklab.deadline import Deadline, NotYet, wait_until
+from wsklab.builder import Recipe, build, file_digest, locked
+from wsklab.deadline import Deadline
 from wsklab.errors import HostCommandError, ToolchainError
 from wsklab.pe_check import Finding, check_pe, require_deployable
 from wsklab.process import run
@@ -33,28 +28,56 @@ __all__ = [
     "BuildResult",
     "Certificate",
     "Finding",
+    "ShimBuild",
     "build_driver",
     "build_package",
+    "build_shim",
     "check_pe",
     "make_certificate",
     "require_deployable",
     "sign",
-    "source_digest",
 ]
 
-#: The preset of `driver-src/CMakePresets.json` that cross-builds for Windows.
-PRESET: Final = "mingw"
-
-_COMPILER: Final = "x86_64-w64-mingw32-gcc"
-_TARGETS: Final = ("wsklab", "wskctl")
-_PRODUCTS: Final = ("wsklab.sys", "wskctl.exe")
-_SYMBOLS: Final = ("wsklab.debug", "wskctl.debug", "wsklab.sys.debug", "wskctl.exe.debug", "wsklab.map")
-_DESCRIPTION: Final = "build.json"
 _SUBJECT: Final = "wsklab test signing"
 
 # Clocks of test machines are wrong in both directions.
 _NOT_BEFORE: Final = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 _NOT_AFTER: Final = datetime.datetime(2049, 12, 31, tzinfo=datetime.UTC)
+
+
+#: For Windows: the driver and its user-mode part.
+WINDOWS: Final = Recipe(
+    preset="mingw",
+    targets=("wsklab", "wskctl"),
+    products=("wsklab.sys", "wskctl.exe"),
+    symbols=("wsklab.debug", "wskctl.debug", "wsklab.sys.debug", "wskctl.exe.debug", "wsklab.map"),
+    tools=("x86_64-w64-mingw32-gcc", "x86_64-w64-mingw32-ld", "cmake"),
+    ignored=frozenset({"shim", "tests"}),
+)
+
+#: For the host: the driver under sanitizers, and the program that is its guest.
+SHIM: Final = Recipe(
+    preset="shim-gcc",
+    targets=("wsklab", "wsklab-shim"),
+    products=("wsklab.so", "wsklab-shim"),
+    tools=("gcc", "ld", "cmake"),
+    ignored=frozenset({"tests"}),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShimBuild:
+    """A shim guest's files.
+
+    Attributes:
+        program: the guest's process.
+        driver: our driver, for it.
+        digest: SHA-256 over all inputs.
+    """
+
+    program: Path
+    driver: Path
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +101,7 @@ class BuildResult:
     @property
     def driver_sha256(self) -> str:
         """SHA-256 of the driver file as it is."""
-        return _file_digest(self.sys)
+        return file_digest(self.sys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,30 +121,6 @@ class Certificate:
     fingerprint: str
 
 
-def source_digest(source: Path, deadline: Deadline) -> str:
-    """SHA-256 over everything that a build of `source` depends on.
-
-    Raises:
-        HostCommandError: a tool is not there. ToolchainError: `source` cannot be read.
-    """
-    total = hashlib.sha256()
-    for argv in ((_COMPILER, "--version"), ("x86_64-w64-mingw32-ld", "--version"), ("cmake", "--version")):
-        total.update(run(argv, deadline=deadline).stdout.encode())
-    try:
-        for path in sorted(source.rglob("*")):
-            relative = path.relative_to(source)
-            if path.is_file() and not _is_scratch(relative):
-                total.update(f"{relative.as_posix()}\0{_file_digest(path)}\n".encode())
-    except OSError as error:
-        raise ToolchainError(f"the driver's source cannot be read: {source}", why=str(error)) from error
-    return total.hexdigest()
-
-
-def _is_scratch(relative: Path) -> bool:
-    """What stands in the source tree without being an input of the build."""
-    return relative.parts[0].startswith(("build", ".")) or "tests" in relative.parts or "shim" in relative.parts
-
-
 def build_driver(
     source: Path, build_dir: Path, deadline: Deadline, *, progress: Callable[[str], None] | None = None
 ) -> BuildResult:
@@ -137,28 +136,23 @@ def build_driver(
         ToolchainError: it does not compile; the last lines of the compiler are in `why`.
         HostCommandError: a tool is not there.
     """
-    say = progress or (lambda _step: None)
-    say("looking for an earlier build")
-    digest = source_digest(source, deadline)
-    target = build_dir / digest[:16]
-    with _locked(build_dir, deadline):
-        found = _load(target, digest)
-        if found is not None:
-            return found
-        say("building the driver")
-        work = build_dir / f".{digest[:16]}.{os.getpid()}"
-        shutil.rmtree(work, ignore_errors=True)
-        try:
-            _compile(source, work / "cmake", deadline)
-            _collect(work, digest)
-            shutil.rmtree(target, ignore_errors=True)
-            (work / "product").rename(target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    built = _load(target, digest)
-    if built is None:
-        raise ToolchainError("the driver was built and is gone again", why=f"nothing complete in {target}")
-    return replace(built, cached=False)
+    folder, digest, cached = build(WINDOWS, source, build_dir, deadline, progress)
+    symbols = tuple(folder / name for name in WINDOWS.symbols if (folder / name).exists())
+    return BuildResult(
+        sys=folder / WINDOWS.products[0],
+        ctl=folder / WINDOWS.products[1],
+        symbols=symbols,
+        digest=digest,
+        cached=cached,
+    )
+
+
+def build_shim(
+    source: Path, build_dir: Path, deadline: Deadline, *, progress: Callable[[str], None] | None = None
+) -> ShimBuild:
+    """Build the kernel shim with the driver for this host, as `build_driver` builds for Windows."""
+    folder, digest, _ = build(SHIM, source, build_dir, deadline, progress)
+    return ShimBuild(driver=folder / SHIM.products[0], program=folder / SHIM.products[1], digest=digest)
 
 
 def build_package(
@@ -182,7 +176,7 @@ def build_package(
     certificate = make_certificate(keys)
     folder = built.sys.parent / f"signed-{certificate.fingerprint[:12]}"
     signed = folder / built.sys.name
-    with _locked(build_dir, deadline):
+    with locked(build_dir, deadline):
         if not signed.exists():
             say("signing the driver")
             folder.mkdir(exist_ok=True)
@@ -294,77 +288,3 @@ def _write(path: Path, data: bytes, *, mode: int) -> None:
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
         file.write(data)
     part.replace(path)
-
-
-def _compile(source: Path, build: Path, deadline: Deadline) -> None:
-    build.mkdir(parents=True)
-    steps = (
-        ("cmake", "--preset", PRESET, "-S", source, "-B", build),
-        # Only what is deployed: the drivers of the driver's own tests are nobody's input here.
-        ("cmake", "--build", build, "--target", *_TARGETS, "--", "-k", "0"),
-    )
-    for argv in steps:
-        # cmake looks for the presets in its working directory.
-        result = run(argv, deadline=deadline, cwd=source, check=False)
-        if result.exit_code != 0:
-            output = f"{result.stdout}\n{result.stderr}".strip()
-            errors = [line for line in output.splitlines() if "error" in line.lower()]
-            raise ToolchainError(
-                "the driver does not build",
-                why=(errors or output.splitlines() or ["no output"])[0][:300],
-                fix="the whole output is in the evidence",
-                evidence={"output": output[-20_000:]},
-            )
-
-
-def _collect(work: Path, digest: str) -> None:
-    product = work / "product"
-    product.mkdir()
-    files = {path.name: path for path in sorted((work / "cmake").rglob("*")) if path.is_file()}
-    missing = [name for name in _PRODUCTS if name not in files]
-    if missing:
-        raise ToolchainError("the build made no " + ", ".join(missing), why="the build said it succeeded")
-    names = [*_PRODUCTS, *(name for name in _SYMBOLS if name in files)]
-    for name in names:
-        shutil.copyfile(files[name], product / name)
-    description = {"digest": digest, "files": {name: _file_digest(product / name) for name in names}}
-    (product / _DESCRIPTION).write_text(json.dumps(description, indent=1))
-
-
-def _load(folder: Path, digest: str) -> BuildResult | None:
-    """An earlier build, if it is complete and undamaged."""
-    try:
-        description = json.loads((folder / _DESCRIPTION).read_text())
-        files: dict[str, str] = description["files"]
-        whole = description["digest"] == digest and all(_file_digest(folder / n) == d for n, d in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if not whole or not set(_PRODUCTS) <= set(files):
-        return None
-    symbols = tuple(folder / name for name in files if name in _SYMBOLS)
-    return BuildResult(
-        sys=folder / _PRODUCTS[0], ctl=folder / _PRODUCTS[1], symbols=symbols, digest=digest, cached=True
-    )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, deadline: Deadline) -> Iterator[None]:
-    """One build at a time; the kernel lets go of the lock when its holder dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # reading is enough to lock, and works on another user's file in a shared home
-    with os.fdopen(os.open(folder / ".lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o664), "rb") as lock:
-
-        def attempt() -> bool | NotYet:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return NotYet("another process is building")
-            return True
-
-        wait_until(attempt, deadline, what=f"the lock of {folder}")
-        yield
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
