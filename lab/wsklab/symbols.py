@@ -12,7 +12,7 @@ from wsklab import process
 from wsklab.deadline import Deadline
 from wsklab.errors import HostError
 
-__all__ = ["Symbol", "symbol_at"]
+__all__ = ["Symbol", "image_base", "symbol_at"]
 
 _TOOL: Final = "x86_64-w64-mingw32-addr2line"
 _UNKNOWN: Final = "??"
@@ -39,14 +39,23 @@ def symbol_at(debug_file: Path, offset: int, deadline: Deadline) -> Symbol | Non
     Raises:
         HostError: the file is no image. HostCommandError: the tool is missing or failed.
     """
-    try:
-        with pefile.PE(str(debug_file), fast_load=True) as image:
-            base = int(image.OPTIONAL_HEADER.ImageBase)
-    except (OSError, pefile.PEFormatError) as error:
-        raise HostError(f"the debug file {debug_file} cannot be read", why=str(error)) from error
+    base = image_base(debug_file)
     result = process.run([_TOOL, "-f", "-e", debug_file, hex(base + offset)], deadline=deadline)
     function, _, line = result.stdout.strip().partition("\n")
     if not function or function == _UNKNOWN:
         return None
     place = line.split(" ")[0]
     return Symbol(function, "" if place.startswith(_UNKNOWN) else place)
+
+
+def image_base(debug_file: Path) -> int:
+    """Where a debug file's addresses begin.
+
+    Raises:
+        HostError: the file is no image.
+    """
+    try:
+        with pefile.PE(str(debug_file), fast_load=True) as image:
+            return int(image.OPTIONAL_HEADER.ImageBase)
+    except (OSError, pefile.PEFormatError) as error:
+        raise HostError(f"the debug file {debug_file} cannot be read", why=str(error)) from error

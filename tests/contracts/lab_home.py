@@ -123,6 +123,14 @@ class LabCommand:
                 start_new_session=True,
             )  # fmt: skip
 
+    def start_another(self, *words: str) -> subprocess.Popen[bytes]:
+        """One more command at work beside that of `start`; its output is for `communicate`."""
+        return subprocess.Popen(
+            self.argv(*words),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(self.environ),
+            cwd=self.folder, start_new_session=True,
+        )  # fmt: skip
+
     def processes(self, program: str = "qemu-system") -> list[int]:
         """Processes of that program which have this home's guests on their command line."""
         found = []

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from wsklab.cli.output import Output, plain
 from wsklab.cli.runtime import Runtime
 from wsklab.cli.services import Services
 from wsklab.config import LabConfig, ModeSetting
-from wsklab.deadline import Timeouts
+from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
 from wsklab.errors import (
     BootError,
     BugcheckError,
@@ -732,6 +733,110 @@ def test_a_guest_that_cannot_be_entered_still_has_a_console(tmp_path: Path) -> N
 def test_log_options_that_do_not_fit(tmp_path: Path, words: list[str]) -> None:
     """A document has an end, following has not; a limit needs something to limit."""
     assert call(guest_with_logs(tmp_path), "logs", "a", *words).code == exits.USAGE
+
+
+# -- debuggers -----------------------------------------------------------------------------------------------------
+
+
+def test_debug_says_the_ways_for_a_wine_guest(tmp_path: Path) -> None:
+    """gdb and winedbg at a driver, the second serial port; every line names the guest."""
+    answer = call(FakeServices(tmp_path, ["a"]), "debug", "a")
+
+    for line in ("wsklab debug a --attach SERVICE", "wsklab ssh a winedbg", "wsklab debug a --serial a.com2"):
+        assert f"  {line} " in answer.out
+    assert "bcdedit" not in answer.out
+
+
+def test_debug_says_the_ways_for_a_windows_guest(tmp_path: Path) -> None:
+    """KDNET by the rules of bcdedit's page: a port from 49152 on, a key of four words of a-z and 0-9."""
+    services = FakeServices(tmp_path)
+    windows_guest(services, "w1")
+    services.known[0].record.uuid = "11111111-2222-3333-4444-555555555555"
+
+    out = call(services, "debug", "w1").out
+    found = re.search(r"wsklab exec w1 -- bcdedit /dbgsettings net hostip:(\S+) port:(\d+) key:(\S+)\n", out)
+    assert found is not None
+    host, port, key = found.groups()
+    assert (host, int(port) >= 49152) == ("192.168.213.1", True)
+    assert re.fullmatch(r"([a-z0-9]+\.){3}[a-z0-9]+", key)
+    assert f"windbg -k net:port={port},key={key}" in out
+    assert "debugport:2 baudrate:115200" in out
+    assert "nobody of this project has run these lines on Windows yet" in out
+    assert call(services, "debug", "w1").out == out  # the same key again
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["w1", "--attach", "x"],
+        ["a", "--attach", "x", "--serial", "y"],
+        ["a", "--symbols", __file__],
+        ["a", "--attach", "x", "--symbols", "/nonexistent"],
+        ["nobody"],
+    ],
+    ids=" ".join,
+)
+def test_debug_options_that_do_not_fit(tmp_path: Path, words: list[str]) -> None:
+    """Each is told before anything is stopped."""
+    services = FakeServices(tmp_path, ["a"])
+    windows_guest(services, "w1")
+
+    answer = call(services, "debug", *words)
+    assert (answer.code, "  fix: " in answer.err) == (exits.USAGE, True)
+
+
+def test_the_serial_port_is_a_socket_until_the_guest_ends(tmp_path: Path) -> None:
+    """A client's bytes reach the guest and the guest's the client; the next client finds the port free again."""
+    services = FakeServices(tmp_path, ["a"])
+    lines: list[socket.socket] = []
+    opened = threading.Semaphore(0)
+
+    def open_serial(port: int) -> socket.socket:
+        assert port == 1
+        ours, theirs = socket.socketpair()
+        lines.append(ours)
+        opened.release()
+        return theirs
+
+    services.known[0].domain.open_serial = open_serial
+    answers: list[Answer] = []
+    worker = threading.Thread(target=lambda: answers.append(_call_off_main(services, "debug", "a", "--serial", "x")))
+    worker.start()
+    assert opened.acquire(timeout=10)  # the trial at the start
+    for number in (1, 2):
+        with socket.socket(socket.AF_UNIX) as client:
+            wait_until(
+                lambda c=client: _connected(c, tmp_path / "x"),
+                Deadline.after(10),
+                what="the socket",  # type: ignore[misc]
+            )
+            assert opened.acquire(timeout=10)
+            lines[number].sendall(b"from the guest")
+            client.settimeout(10)
+            assert client.recv(100) == b"from the guest"
+            client.sendall(b"to the guest")
+            assert lines[number].recv(100) == b"to the guest"
+    services.known[0].domain.state = lambda: "off"
+    worker.join(20)
+    assert (answers[0].code, "a is off" in answers[0].err) == (exits.OK, True)
+    assert not (tmp_path / "x").exists()
+    for line in lines:
+        line.close()
+
+
+def _connected(client: socket.socket, path: Path) -> bool | NotYet:
+    try:
+        client.connect(str(path))
+    except OSError as error:
+        return NotYet(str(error))
+    return True
+
+
+def _call_off_main(services: FakeServices, *argv: str) -> Answer:
+    """Run a command in this thread, where no signal handler can be set."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["wsklab.cli.main"], "_polite_signals", lambda _runtime: contextlib.nullcontext())
+        return call(services, *argv, folder=services.tmp_path)
 
 
 # -- output --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from wsklab.cli import (
+    debug_command,
     doctor,
     driver_commands,
     evidence_commands,
@@ -42,6 +43,7 @@ def build_app() -> typer.Typer:
         guest_commands,
         inside_commands,
         evidence_commands,
+        debug_command,
         results_commands,
         sweep_commands,
     ):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import select
 import shutil
-import socket
 import sys
-import threading
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
@@ -20,6 +16,7 @@ from wsklab.cli.names import existing_file
 from wsklab.cli.output import plain
 from wsklab.cli.runtime import Runtime, command
 from wsklab.cli.ssh_access import ssh_access
+from wsklab.cli.stdio import shuttle
 from wsklab.errors import HostError, UsageError
 
 __all__ = ["register"]
@@ -65,27 +62,8 @@ def proxy(
         guest = select_guest(lab, name)
         connection = cli.services.connect(guest, port, _CONNECT_S)
     with connection:
-        _shuttle(connection, sys.stdin.buffer, sys.stdout.buffer)
+        shuttle(connection, sys.stdin.buffer, sys.stdout.buffer)
     return exits.OK
-
-
-def _shuttle(connection: socket.socket, source: BinaryIO, sink: BinaryIO) -> None:
-    """Copy both ways; the guest closing its side ends it."""
-
-    def upstream() -> None:
-        descriptor = source.fileno()
-        while True:
-            select.select([descriptor], [], [])
-            data = os.read(descriptor, 65536)
-            if not data:
-                connection.shutdown(socket.SHUT_WR)
-                return
-            connection.sendall(data)
-
-    threading.Thread(target=upstream, name="proxy upstream", daemon=True).start()
-    while data := connection.recv(65536):
-        sink.write(data)
-        sink.flush()
 
 
 def execute(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wsklab.cli.runtime import Runtime
     from wsklab.guest import Guest
 
-__all__ = ["SshAccess", "ssh_access", "ssh_config"]
+__all__ = ["SshAccess", "proxy_argv", "ssh_access", "ssh_config"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +62,14 @@ def ssh_access(cli: Runtime, lab: Lab, guest: Guest) -> SshAccess:
         options += [("UserKnownHostsFile", "/dev/null"), ("StrictHostKeyChecking", "no")]
     if guest.via.netns is None:
         return SshAccess(name=guest.name, host=guest.address[0], user=guest.record.user, options=tuple(options))
-    settings = [f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
-    proxy = shlex.join(["env", *settings, *cli.services.launcher(cli.environ), "proxy", guest.name])
-    options.append(("ProxyCommand", f"{_percent(proxy)} %p"))
+    options.append(("ProxyCommand", f"{_percent(shlex.join(proxy_argv(cli, lab, guest)))} %p"))
     return SshAccess(name=guest.name, host=guest.name, user=guest.record.user, options=tuple(options))
+
+
+def proxy_argv(cli: Runtime, lab: Lab, guest: Guest) -> list[str]:
+    """The command that connects its standard streams to a port of a guest, the port as its last word missing."""
+    settings = [f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
+    return ["env", *settings, *cli.services.launcher(cli.environ), "proxy", guest.name]
 
 
 def ssh_config(accesses: Iterable[SshAccess], home: Path) -> str:
