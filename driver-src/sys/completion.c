@@ -6,6 +6,7 @@
 
 #include "call.h"
 #include "device.h"
+#include "forward.h"
 #include "issue.h"
 
 OPERATION *CompletionOperation(PVOID Context) {
@@ -75,6 +76,7 @@ static ULONG ApplyToSockets(OPERATION *Operation, NTSTATUS Status, const WSKLAB_
         event.kind = WSKLAB_EVENT_SOCKET_CLOSED;
         event.socket = Operation->Submit.socket;
         RingRecord(&Operation->Client->Ring, &event);
+        SocketReleaseKept(Operation->Socket);
         SocketRemove(Operation->Socket);
     }
     return flags;
@@ -153,6 +155,10 @@ _Use_decl_annotations_ VOID CompletionDisposeIrp(OPERATION *Operation) {
     if (irp == NULL) {
         return;
     }
+    if (Operation->Submit.irp_source == WSKLAB_IRP_FORWARDED) {
+        ForwardGiveBack(Operation);
+        return;
+    }
     if (Operation->Submit.switches & WSKLAB_SWITCH_KEEP_IRP) {
         KeAcquireSpinLock(&Operation->Client->Lock, &irql);
         Operation->IrpIdle = TRUE;
@@ -172,7 +178,7 @@ _Use_decl_annotations_ VOID CompletionDisposeIrp(OPERATION *Operation) {
 }
 
 _Use_decl_annotations_ VOID CompletionFreeIrp(OPERATION *Operation) {
-    if (Operation->Irp != NULL) {
+    if (Operation->Irp != NULL && Operation->Submit.irp_source != WSKLAB_IRP_FORWARDED) {
         if (Operation->IrpMemory == NULL) {
             IoFreeIrp(Operation->Irp);
         }
@@ -251,7 +257,7 @@ static NTSTATUS NTAPI OnUpperCompletion(PDEVICE_OBJECT DeviceObject, PIRP Irp, P
 }
 
 /* IoSetCompletionRoutineEx keeps the driver in memory until the routine has returned; all three flags, so that it runs. */
-static NTSTATUS SetCatchAll(OPERATION *Operation, PIO_COMPLETION_ROUTINE Routine) {
+_Use_decl_annotations_ NTSTATUS CompletionSetRoutine(OPERATION *Operation, PIO_COMPLETION_ROUTINE Routine) {
     PFN_SET_COMPLETION_ROUTINE_EX setEx = PlatformFacts()->SetCompletionRoutineEx;
     PVOID context = &Operation->Cookie;
     PIRP irp = Operation->Irp;
@@ -274,14 +280,17 @@ _Use_decl_annotations_ NTSTATUS CompletionArm(OPERATION *Operation) {
     if (irp == NULL) {
         return STATUS_SUCCESS;
     }
+    if (Operation->Submit.irp_source == WSKLAB_IRP_FORWARDED) {
+        return ForwardArm(Operation);
+    }
     Operation->ExpectedIrp = irp;
     Operation->ExpectedContext = &Operation->Cookie;
     irp->IoStatus.Status = (NTSTATUS)WSKLAB_PREFILL;
     irp->IoStatus.Information = WSKLAB_PREFILL;
     if (!Operation->Submit.second_location) {
-        return SetCatchAll(Operation, OnCompletion);
+        return CompletionSetRoutine(Operation, OnCompletion);
     }
-    status = SetCatchAll(Operation, OnUpperCompletion);
+    status = CompletionSetRoutine(Operation, OnUpperCompletion);
     if (NT_SUCCESS(status)) {
         IoSetNextIrpStackLocation(irp);
         IoGetCurrentIrpStackLocation(irp)->DeviceObject = DeviceObject();

@@ -6,6 +6,9 @@
 
 #include "operation.h"
 
+/* Set a routine for success, error and cancel in the next stack location; IoSetCompletionRoutineEx where there is one. */
+_IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS CompletionSetRoutine(OPERATION *Operation,
+                                                                                       PIO_COMPLETION_ROUTINE Routine);
 /* Prefill the IRP and set the completion routine(s). Nothing to do where the operation has no IRP of its own. */
 _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS CompletionArm(OPERATION *Operation);
 /* After the completion: free, poison or keep the IRP. */

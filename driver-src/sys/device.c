@@ -73,6 +73,7 @@ _Use_decl_annotations_ NTSTATUS DeviceCreate(PDRIVER_OBJECT Driver) {
     if (!NT_SUCCESS(status)) {
         return status;
     }
+    g_Device->StackSize = 2; /* a request that is sent on to WSK needs a location for it (forward.c) */
     g_DaclStatus = SetDacl(g_Device);
     if (!NT_SUCCESS(g_DaclStatus)) {
         LogLine("the device's access list could not be set: %08x\n", (ULONG)g_DaclStatus);

@@ -9,6 +9,7 @@
 #include "answer.h"
 #include "client.h"
 #include "device.h"
+#include "forward.h"
 #include "issue.h"
 #include "quiesce.h"
 #include "script.h"
@@ -101,7 +102,7 @@ _Static_assert(sizeof(WSKLAB_BUILD_LABEL) - 1 <= 32, "the build label has 32 byt
 /* Takes the operation, its data included, out of the buffer, which an answer may then overwrite. */
 static NTSTATUS Launch(REQUEST *Request, WSKLAB_SUBMIT *Submit) {
     OPERATION *operation;
-    NTSTATUS status = SubmitCheck(Submit, Request->InputBytes);
+    NTSTATUS status = SubmitCheck(Submit, Request->InputBytes, FALSE);
 
     if (NT_SUCCESS(status)) {
         status = OperationCreate(Request->Client, Submit, Request->Buffer + sizeof(*Submit), FALSE, &operation);
@@ -125,6 +126,44 @@ static NTSTATUS Submit(REQUEST *Request) {
     }
     RtlCopyMemory(&submit, Request->Buffer, sizeof(submit));
     return Launch(Request, &submit);
+}
+
+/* The request's own IRP goes to WSK. STATUS_PENDING: it has, and is not ours any more. */
+static NTSTATUS Forward(REQUEST *Request) {
+    WSKLAB_SUBMIT submit;
+    OPERATION *operation;
+    BOOLEAN given;
+    NTSTATUS status;
+
+    if (Request->InputBytes < sizeof(submit)) {
+        return STATUS_INFO_LENGTH_MISMATCH;
+    }
+    if (Request->OutputBytes != 0) {
+        return STATUS_INVALID_PARAMETER; /* Windows would copy Information bytes of the input to the caller */
+    }
+    RtlCopyMemory(&submit, Request->Buffer, sizeof(submit));
+    status = SubmitCheck(&submit, Request->InputBytes, TRUE);
+    if (NT_SUCCESS(status)) {
+        status = OperationCreate(Request->Client, &submit, Request->Buffer + sizeof(submit), FALSE, &operation);
+    }
+    if (!NT_SUCCESS(status)) {
+        return status;
+    }
+    status = ForwardPrepare(operation, Request->Irp);
+    if (NT_SUCCESS(status)) {
+        status = OperationLaunch(operation);
+    } else {
+        OperationAbandon(operation, status);
+    }
+    if (!NT_SUCCESS(status)) {
+        OperationRelease(operation); /* refused: the number is free again */
+    }
+    given = operation->Given; /* the call is made in this thread, or never */
+    if (!given && NT_SUCCESS(status)) {
+        status = operation->Record.driver_status;
+    }
+    OperationDereference(operation);
+    return given ? STATUS_PENDING : status;
 }
 
 /* SUBMIT and WAIT in one request: most operations are final when their call returns, and a request costs more than the
@@ -429,12 +468,12 @@ static NTSTATUS Route(REQUEST *Request, ULONG Code) {
         return Quiesce(Request);
     case IOCTL_WSKLAB_FAULTS:
         return Faults(Request);
+    case IOCTL_WSKLAB_FORWARD:
+        return Forward(Request);
     case IOCTL_WSKLAB_SCRIPT:
         return Script(Request);
     case IOCTL_WSKLAB_OBJECTS:
         return Objects(Request);
-    case IOCTL_WSKLAB_FORWARD:
-        return STATUS_NOT_IMPLEMENTED;
     default:
         return STATUS_INVALID_DEVICE_REQUEST;
     }

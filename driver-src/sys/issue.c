@@ -7,6 +7,7 @@
 #include "completion.h"
 #include "control.h"
 #include "device.h"
+#include "forward.h"
 #include "hold.h"
 #include "keeper.h"
 #include "threads.h"
@@ -207,8 +208,9 @@ static VOID Issue(OPERATION *Operation) {
     KIRQL irql;
     NTSTATUS status;
 
-    Operation->ExpectCompletion =
-        OPERATION_HAS(Operation, FUNCTION_IRP) && !(Operation->Submit.switches & WSKLAB_SWITCH_NULL_IRP);
+    Operation->ExpectCompletion = OPERATION_HAS(Operation, FUNCTION_IRP) &&
+                                  !(Operation->Submit.switches & WSKLAB_SWITCH_NULL_IRP) &&
+                                  Operation->Submit.forward != WSKLAB_FORWARD_BARE;
     if (Operation->ExpectCompletion) {
         OperationReference(Operation); /* the provider's, dropped by the completion routine */
     }
@@ -225,6 +227,9 @@ static VOID Issue(OPERATION *Operation) {
     KeReleaseSpinLock(&client->Lock, irql);
     LedgerAddTwo(&client->Ledger, LEDGER_COUNT(issued), 1, LEDGER_COUNT(outstanding), 1);
 
+    if (Operation->Submit.irp_source == WSKLAB_IRP_FORWARDED) {
+        ForwardGive(Operation);
+    }
     if (raised) {
         KeRaiseIrql(DISPATCH_LEVEL, &previous);
     }
@@ -457,6 +462,7 @@ _Use_decl_annotations_ VOID OperationGraceOver(OPERATION *Operation) {
     Unbind(Operation);
     LedgerAddTwo(&client->Ledger, LEDGER_COUNT(outstanding), -1, LEDGER_COUNT(lost), 1);
     RecordEvent(Operation, WSKLAB_EVENT_LOST, STATUS_SUCCESS, 0);
+    ForwardLost(Operation);
     OperationContinue(client, Operation->Submit.then_op, FALSE);
     ClientEndOperation(client, Operation->Internal);
     WaitsForOperation(Operation);

@@ -123,7 +123,8 @@ static NTSTATUS Prepare(OPERATION *Operation, const UCHAR *Data) {
     }
     /* The published sample allocates its own IRP, as the page shows. */
     if (OPERATION_HAS(Operation, FUNCTION_IRP) && submit->function != WSKLAB_FN_SAMPLE_LISTEN &&
-        submit->irp_source != WSKLAB_IRP_REUSED && !(submit->switches & WSKLAB_SWITCH_NULL_IRP)) {
+        submit->irp_source != WSKLAB_IRP_REUSED && submit->irp_source != WSKLAB_IRP_FORWARDED &&
+        !(submit->switches & WSKLAB_SWITCH_NULL_IRP)) {
         status = AllocateIrp(Operation);
     }
     if (NT_SUCCESS(status)) {

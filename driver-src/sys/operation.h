@@ -60,6 +60,7 @@ typedef struct OPERATION {
     BOOLEAN IrpIdle;        /* kept after completion, for a later operation */
     BOOLEAN DisposeLater;   /* the canceller disposes of the IRP */
     BOOLEAN IrpGone;        /* disposed of, or about to be */
+    BOOLEAN Given;          /* WSKLAB_IRP_FORWARDED: the request's own IRP is with WSK */
     LONG Cancellers;
     ULONG64 DueNs;          /* when the keeper looks again */
 
@@ -77,6 +78,7 @@ typedef struct OPERATION {
     BOOLEAN SettleFirst; /* ... after a pause, where requests are queued on the socket */
     SOCKET *Socket;    /* acted on */
     SOCKET *NewSocket; /* to be created; it outlives a completion that comes late */
+    struct OPERATION *NextKept; /* of the socket (SocketKeep) */
     volatile LONG Settled; /* set by whoever decides about the socket to be created or closed */
     BUFFER Buffer;
     BOOLEAN DigestKnown;

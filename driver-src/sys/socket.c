@@ -221,6 +221,30 @@ _Use_decl_annotations_ VOID SocketReopen(SOCKET *Socket) {
     KeReleaseSpinLock(&Socket->Client->Lock, irql);
 }
 
+_Use_decl_annotations_ VOID SocketKeep(SOCKET *Socket, OPERATION *Operation) {
+    KIRQL irql;
+    OperationReference(Operation);
+    KeAcquireSpinLock(&Socket->Client->Lock, &irql);
+    Operation->NextKept = Socket->Kept;
+    Socket->Kept = Operation;
+    KeReleaseSpinLock(&Socket->Client->Lock, irql);
+}
+
+_Use_decl_annotations_ VOID SocketReleaseKept(SOCKET *Socket) {
+    OPERATION *kept;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Socket->Client->Lock, &irql);
+    kept = Socket->Kept;
+    Socket->Kept = NULL;
+    KeReleaseSpinLock(&Socket->Client->Lock, irql);
+    while (kept != NULL) {
+        OPERATION *next = kept->NextKept;
+        OperationDereference(kept);
+        kept = next;
+    }
+}
+
 _Use_decl_annotations_ VOID SocketCountOutstanding(SOCKET *Socket, LONG Delta) {
     KIRQL irql;
     KeAcquireSpinLock(&Socket->Client->Lock, &irql);

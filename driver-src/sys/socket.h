@@ -36,6 +36,7 @@ typedef struct SOCKET {
     LONG Running;
     LONG Outstanding;
     struct OPERATION *PendingClose;
+    struct OPERATION *Kept; /* whose memory WSK may use until the socket is closed */
     CALLBACK_TABLES Tables;
     WSK_APP_SOCKET_CONTEXT Sample;
 } SOCKET;
@@ -70,6 +71,10 @@ _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS SocketBeginCl
                                                                                    struct OPERATION *Operation, SOCKET **Out);
 /* A close was not called after all: the socket is open again. */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketReopen(SOCKET *Socket);
+/* Keep an operation, referenced, until the socket is closed: nobody will see its completion (forward.h). */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketKeep(SOCKET *Socket, struct OPERATION *Operation);
+/* The close was completed: WSK has nothing of the socket any more. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketReleaseKept(SOCKET *Socket);
 /* Count an operation that WSK has (+1) or has given back (-1). */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketCountOutstanding(SOCKET *Socket, LONG Delta);
 /* Whether WSK has requests on this socket. */

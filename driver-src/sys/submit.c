@@ -5,6 +5,7 @@
 
 #include "buffer.h"
 #include "control.h"
+#include "forward.h"
 #include "hold.h"
 
 #define INVOKE_ALL (WSKLAB_INVOKE_SUCCESS | WSKLAB_INVOKE_ERROR | WSKLAB_INVOKE_CANCEL)
@@ -46,7 +47,7 @@ static BOOLEAN EnumerationsAreValid(const WSKLAB_SUBMIT *Submit) {
            Submit->dispatch <= WSKLAB_DISPATCH_MASK && Submit->owning_process <= WSKLAB_OWNER_CURRENT &&
            Submit->owning_thread <= WSKLAB_OWNER_CURRENT && Submit->security <= WSKLAB_SECURITY_CACHED &&
            Submit->mdl_shape <= WSKLAB_MDL_CHAIN && Submit->fill <= WSKLAB_FILL_PATTERN && Submit->second_location <= 1 &&
-           Submit->forward == WSKLAB_FORWARD_NONE &&
+           Submit->forward <= WSKLAB_FORWARD_HOLD &&
            (Submit->address_use & ~(WSKLAB_ADDRESS_LOCAL | WSKLAB_ADDRESS_REMOTE)) == 0 &&
            (Submit->invoke_flags & ~INVOKE_ALL) == 0 && (Submit->switches & ~WSKLAB_SWITCH_ALL) == 0;
 }
@@ -184,7 +185,7 @@ static BOOLEAN RestIsValid(const WSKLAB_SUBMIT *Submit) {
                                             Submit->service_length == 0));
 }
 
-NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes) {
+NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes, BOOLEAN Forward) {
     ULONG traits = FunctionTraits(Submit->function);
     NTSTATUS status = SubmitCheckHeader(&Submit->header, sizeof(*Submit));
 
@@ -211,5 +212,9 @@ NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes) {
         !ExtrasAreValid(Submit) || !RestIsValid(Submit)) {
         return STATUS_INVALID_PARAMETER;
     }
-    return Submit->irp_source == WSKLAB_IRP_FORWARDED ? STATUS_NOT_SUPPORTED : STATUS_SUCCESS;
+    if (Forward) {
+        return ForwardIsValid(Submit) ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
+    }
+    return Submit->irp_source != WSKLAB_IRP_FORWARDED && Submit->forward == WSKLAB_FORWARD_NONE ? STATUS_SUCCESS
+                                                                                                : STATUS_INVALID_PARAMETER;
 }

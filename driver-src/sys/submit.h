@@ -7,7 +7,8 @@
 #include "platform.h"
 
 NTSTATUS SubmitCheckHeader(const WSKLAB_HEADER *Header, ULONG Size);
-/* Checks everything and fills in what a zero stands for (stack count, invoke flags). `InputBytes`: with the data. */
-NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes);
+/* Checks everything and fills in what a zero stands for (stack count, invoke flags). `InputBytes`: with the data.
+ * `Forward`: the request is a FORWARD. */
+NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes, BOOLEAN Forward);
 
 #endif

@@ -10,6 +10,14 @@ from wsklab.records import SocketAddress
 
 __all__ = ["request"]
 
+#: Requests whose structure has another name than their code.
+_STRUCTURE = {
+    Ioctl.HELLO: "HELLO_REQUEST",
+    Ioctl.LEDGER: "LEDGER_REQUEST",
+    Ioctl.RUN: "SUBMIT",
+    Ioctl.FORWARD: "SUBMIT",
+}
+
 
 def request(rng: random.Random) -> tuple[int, bytes, int]:
     """A request that is well-formed but for one or two fields, or plain noise."""
@@ -18,7 +26,7 @@ def request(rng: random.Random) -> tuple[int, bytes, int]:
         return code ^ (1 << rng.randrange(32)), rng.randbytes(rng.randrange(64)), rng.randrange(512)
     if rng.random() < 0.1:
         return code, rng.randbytes(rng.randrange(600)), rng.randrange(2000)
-    name = {"HELLO": "HELLO_REQUEST", "LEDGER": "LEDGER_REQUEST"}.get(code.name, code.name)
+    name = _STRUCTURE.get(code, code.name)
     structure = abi.STRUCTURES.get(name)
     if structure is None:
         return code, b"", 0
@@ -26,6 +34,17 @@ def request(rng: random.Random) -> tuple[int, bytes, int]:
     tail = b""
     if name == "SUBMIT":
         values, tail = submit(rng)
+        if code == Ioctl.RUN:
+            values |= {"wait_ms": rng.choice((0, 1, 20)), "wait_flags": rng.randrange(2)}
+        if code == Ioctl.FORWARD:
+            values |= forwarded(rng)
+    elif name == "FAULTS":
+        values |= {
+            "kind": rng.randrange(7),
+            "skip": rng.randrange(3),
+            "deny": rng.randrange(2),
+            "clear": rng.randrange(2),
+        }
     elif "op_id" in (field.name for field in structure.fields):
         values["op_id"] = rng.randrange(12)
     if "timeout_ms" in (field.name for field in structure.fields) and name != "SUBMIT":
@@ -36,7 +55,21 @@ def request(rng: random.Random) -> tuple[int, bytes, int]:
         data[at] = rng.choice((0, 1, 2, 0x7F, 0x80, 0xFF, rng.randrange(256)))
     if rng.random() < 0.1:
         data = data[: rng.randrange(len(data))]
-    return code, bytes(data), rng.choice((0, 1, 8, 319, 320, 400, 4096))
+    room = rng.choice((0, 1, 8, 319, 320, 400, 4096))
+    return code, bytes(data), 0 if code == Ioctl.FORWARD and rng.random() < 0.9 else room
+
+
+def forwarded(rng: random.Random) -> dict[str, object]:
+    """What makes most SUBMITs into FORWARDs that can be served."""
+    return {
+        "irp_source": 3,
+        "forward": rng.choice((1, 2, 2, 3, 3)),
+        "stack_count": 1,
+        "reuse_op": 0,
+        "delay_ms": 0,
+        "switches": 0,
+        "call_context": rng.choice((0, 2)),
+    }
 
 
 def submit(rng: random.Random) -> tuple[dict[str, object], bytes]:

@@ -71,14 +71,17 @@ def test_hostile_requests_never_break_the_driver(wine: LocalWine) -> None:
                 continue  # it ends the client for good
             batch.append((code, room, device.submit_ioctl(code, data, room, soon(120))))
             if len(batch) == 20:
-                for _code, size, pending in batch:
+                for asked, size, pending in batch:
                     try:
                         result = pending.result(soon(0.5))
                     except DeadlineExceeded:  # a wait whose time was made minutes long: it can be cancelled
                         pending.cancel()
                         result = pending.result(soon(30))
                     assert len(result.data) <= size
-                    assert result.information <= size, "Windows would copy that many bytes"
+                    # without an output buffer Windows copies nothing, whatever Information says
+                    assert result.information <= size or (asked == Ioctl.FORWARD and size == 0), (
+                        "Windows would copy that many bytes"
+                    )
                     answered += 1
                 batch.clear()
             if count % 500 == 499:
