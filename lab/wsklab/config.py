@@ -86,7 +86,7 @@ class LabConfig(BaseModel):
         default=AccelerationSetting.AUTO, description="auto: what the probe found to work."
     )
     forks: bool = Field(
-        default=False, description="Whether guests are forks of a template where that works; else each boots."
+        default=True, description="Whether guests are forks of a template where that works; else each boots."
     )
     wire: WireSetting = Field(
         default=WireSetting.AUTO,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +12,7 @@ import typer
 from wsklab.cli.names import matching
 from wsklab.cli.output import stages
 from wsklab.cli.runtime import Runtime, command
-from wsklab.errors import ImageError
+from wsklab.errors import ImageError, TemplateError
 
 if TYPE_CHECKING:
     from wsklab.image.store import Image
@@ -97,19 +99,29 @@ def list_images(cli: Runtime) -> int:
 
 
 def verify(cli: Runtime, profiles: Annotated[list[str] | None, typer.Argument(metavar="[PROFILE]...")] = None) -> int:
-    """Check digests; a damaged image is an error that names the file."""
-    store = cli.services.store(cli.config())
+    """Check digests, those of templates too; a damaged one is an error that names the file."""
+    config = cli.config()
+    store, templates = cli.services.store(config), cli.services.templates(config)
     images = list(store.list(damaged=True))
     if profiles:
         images = matching(images, profiles, name=lambda i: i.profile, what="image", listing="wsklab image list")
-    damaged: list[ImageError] = []
-    for image in images:
+    chosen = {image.profile for image in images}
+    damaged: list[ImageError | TemplateError] = []
+
+    def check(name: str, verify: Callable[[], None]) -> None:
         try:
-            store.verify(image)
-            cli.output.line(f"ok      {image.profile} {image.digest[:12]}")
-        except ImageError as error:
+            verify()
+            cli.output.line(f"ok      {name}")
+        except (ImageError, TemplateError) as error:
             damaged.append(error)
-            cli.output.line(f"damaged {image.profile} {image.digest[:12]}: {error.message}")
+            cli.output.line(f"damaged {name}: {error.message}")
+
+    for image in images:
+        check(f"{image.profile} {image.digest[:12]}", functools.partial(store.verify, image))
+    for template in templates.list():
+        if template.profile in chosen:
+            name = f"{template.profile} {template.manifest.kind} template {template.key[:12]}"
+            check(name, functools.partial(templates.verify, template))
     if damaged:
         raise damaged[0]
     _show_json(cli, images)

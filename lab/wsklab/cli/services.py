@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wsklab.ready_times import ReadyTimes
     from wsklab.results.model import RunDocument
     from wsklab.results.store import RunSummary
+    from wsklab.template import TemplateStore
     from wsklab.toolchain import BuildResult
 
 __all__ = ["Services"]
@@ -79,6 +80,12 @@ class Services:
         from wsklab.image.store import ImageStore
 
         return ImageStore(self.home(config).images)
+
+    def templates(self, config: LabConfig) -> TemplateStore:
+        """The templates of the lab's home."""
+        from wsklab.template import TemplateStore
+
+        return TemplateStore(self.home(config).templates)
 
     # -- guests --------------------------------------------------------------------------------
 

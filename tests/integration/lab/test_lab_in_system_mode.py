@@ -148,6 +148,45 @@ def test_qemu_is_nobody_s_root(user: _User, guest: dict[str, Any]) -> None:
     assert user.shell(f"stat -c '%U %a' {disk}").stdout.split() == ["root", "444"]
 
 
+def test_the_guest_is_a_fork_with_an_address_of_its_own(user: _User, guest: dict[str, Any]) -> None:
+    """No namespace and no tap is to be had here: the fork took the addresses of its slot before its cable was in."""
+    assert (guest["method"], guest["why"]) == ("fork", "")
+    shown = user.run("exec", guest["name"], "--", "linux: ip -4 address show dev eth0").stdout
+    assert f"{guest['address']}/24" in shown
+
+
+def test_two_forks_at_once_have_two_addresses(user: _User, guest: dict[str, Any]) -> None:
+    """A second fork is reached beside the first, and the two reach each other."""
+    other = user.document("up", PROFILE, "--ttl", "30m")["guests"][0]
+    try:
+        assert (other["method"], other["why"]) == ("fork", "")
+        assert other["address"] != guest["address"]
+        for one, two in ((guest, other), (other, guest)):
+            greeting = f"linux: echo | busybox nc -w 10 {two['address']} 22 | head -c 20"
+            assert "SSH-2.0" in user.run("exec", one["name"], "--", greeting).stdout
+    finally:
+        user.run("down", other["name"])
+
+
+def test_memory_that_qemu_may_not_open_is_a_reason_to_boot(user: _User, guest: dict[str, Any]) -> None:
+    """The template's memory without QEMU's entry in its access control list: EACCES, told; the guest boots."""
+    memory = user.shell(f"ls {_STORE}/templates/{PROFILE}/*/memory").stdout.split()
+    keep = "import os,sys;a='system.posix_acl_access';"
+    taken = (
+        keep + "v=os.getxattr(sys.argv[1],a);os.removexattr(sys.argv[1],a);os.chmod(sys.argv[1],0o600);print(v.hex())"
+    )
+    given = keep + "os.setxattr(sys.argv[1],a,bytes.fromhex(sys.argv[2]))"
+    lists = [user.shell(f'exec "{sys.executable}" -c "{taken}" "$1"', path).stdout.strip() for path in memory]
+    try:
+        other = user.document("up", PROFILE, "--ttl", "30m")["guests"][0]
+        user.run("down", other["name"])
+        assert other["method"] == "boot"
+        assert "Permission denied" in other["why"]
+    finally:
+        for path, content in zip(memory, lists, strict=True):
+            user.shell(f'exec "{sys.executable}" -c "{given}" "$1" "$2"', path, content)
+
+
 def test_a_driver_is_deployed(user: _User, guest: dict[str, Any]) -> None:
     """The user signs with the shared key, and the driver runs in the guest."""
     user.document("deploy", guest["name"], seconds=300)
@@ -169,6 +208,7 @@ def test_a_run_works_and_leaves_nothing(user: _User) -> None:
     document = json.loads(result.stdout)
     assert document["error"] is None, document["error"]
     assert document["guests"][0]["kind"] == "wine"
+    assert (document["guests"][0]["method"], document["guests"][0]["why"]) == ("fork", "")
     assert any(row["verdict"] == "passed" for row in document["results"]), result.stdout[-2000:]
     assert user.document("gc", "--dry-run")["removed"] == []
 
