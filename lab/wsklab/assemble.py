@@ -38,6 +38,7 @@ from wsklab.resources import images_root
 from wsklab.starter import GuestStarter
 from wsklab.sweep import Sweeper, SweepReport
 from wsklab.template import TemplateStore
+from wsklab.template_maker import Starts, TemplateMaker
 
 __all__ = ["Lab", "LeaseEnder", "Site"]
 
@@ -45,6 +46,8 @@ Progress = Callable[[str, float, float], None]
 
 #: How much slower guests are under emulation: the factor on every timeout.
 _SCALE = {Acceleration.KVM: 1.0, Acceleration.TCG: 4.0}
+#: How long starts that are at work get to clean up.
+_STOP_S = 30.0
 #: Slot claims of all homes on this host; /run/lock is writable by everybody (Debian, Fedora).
 _SLOTS = Path("/run/lock/wsklab-slots")
 
@@ -96,6 +99,7 @@ class Lab:
         self._probe: ProbeResult | None = None
         self._site: Site | None = None
         self._stay = False
+        self._starts = Starts()
 
     def __enter__(self) -> Lab:
         with self.home.locked("users"):
@@ -110,6 +114,7 @@ class Lab:
 
     def close(self) -> None:
         """Let go of the hypervisor; the last lab process without a guest leaves nothing running."""
+        self.stop_starting()
         with self.home.locked("users"):
             try:
                 if not self._stay and self._users.held and self._users.try_acquire():
@@ -272,16 +277,17 @@ class Lab:
         if self.config.wire is WireSetting.PRIVATE and not private:
             refusal = "the setting wire asks for private wires, and only the lab's own daemon (private mode) has them"
         emulator = shutil.which("qemu-system-x86_64")
-        return GuestStarter(
+        maker = TemplateMaker(
             factory=site.factory,
             store=self.templates,
             hypervisor=site.hypervisor,
-            refusal=refusal,
             private_wires=private,
             ensure_network=lambda: self._ensure_network(site),
             disk_reserve_mib=self.config.disk_reserve_mib,
             emulator=Path(emulator).resolve() if emulator else None,
+            starts=self._starts,
         )
+        return GuestStarter(maker=maker, refusal=refusal)
 
     def _open_channel(
         self, *, socket: socket.socket, user: str, key: Path, host_key: str | None, deadline: Deadline
@@ -337,6 +343,10 @@ class Lab:
         """
         image = self.ensure_image(profile)
         return self._starter(self.site()).start(profile, image, claim, package)
+
+    def stop_starting(self) -> None:
+        """End what other threads are still making; nothing of it is left when this returns."""
+        self._starts.stop(Deadline.after(_STOP_S))
 
     def _admit(self, wanted: SlotClaim, claims: Sequence[SlotClaim]) -> None:
         """Called under the slot table's lock, with the guests of all homes on this host."""

@@ -29,6 +29,9 @@ from wsklab.profile import GuestProfile
 
 __all__ = ["GuestPool"]
 
+# How long guests in the making get to be removed.
+_CLOSE_S = 30.0
+
 Starter = Callable[[GuestProfile, Claim, DriverPackage], Guest]
 
 
@@ -43,6 +46,7 @@ class GuestPool:
         slots: where a guest's slot goes back to.
         events: the hypervisor's events, subscribed before the first guest starts.
         evidence: a directory for what dirty guests leave behind.
+        stop: ends what `start` is still making in other threads (`Lab.stop_starting`).
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class GuestPool:
         events: EventSubscription,
         timeouts: Timeouts,
         evidence: Path,
+        stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._profiles = profiles
         self._start = start
+        self._stop = stop
         self._claim = claim
         self._mark = hashlib.sha256(claim.run.encode()).hexdigest()[:4]
         self._numbers = itertools.count(1)
@@ -71,6 +77,8 @@ class GuestPool:
         self._guests: dict[str, Guest] = {}
         self._kept: dict[str, Guest] = {}
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._providing = 0
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="guest-events", daemon=True)
         self._watcher.start()
@@ -85,9 +93,18 @@ class GuestPool:
             BootError: it never became ready. DriverLoadError: the driver did not start.
             HostError: the lab could not make it.
         """
-        facts = self._profiles[profile]
+        with self._lock:
+            self._providing += 1
+        try:
+            return self._provide(self._profiles[profile], boot=boot)
+        finally:
+            with self._idle:
+                self._providing -= 1
+                self._idle.notify_all()
+
+    def _provide(self, facts: GuestProfile, *, boot: bool) -> GuestHandle:
         # a name is never used twice: other workers may still know the guest that this one replaces
-        name = f"{profile}-{self._mark}-{next(self._numbers)}"
+        name = f"{facts.name}-{self._mark}-{next(self._numbers)}"
         guest = self._start(facts, dataclasses.replace(self._claim, name=name, fresh=boot), self._package)
         with self._lock:
             if self._closed.is_set():
@@ -206,6 +223,7 @@ class GuestPool:
     def close(self) -> None:
         """Give all guests back; safe to call twice."""
         self._closed.set()
+        self._stop()
         with self._lock:
             guests = list(self._guests.values())
         errors: list[LabError] = []
@@ -214,6 +232,9 @@ class GuestPool:
                 self._destroy(guest)
             except LabError as error:  # the others must go all the same
                 errors.append(error)
+        with self._idle:
+            # whoever was still making a guest sees that the pool is closed, and removes it
+            self._idle.wait_for(lambda: self._providing == 0, timeout=_CLOSE_S)
         self._events.close()
         if errors:
             raise errors[0]

@@ -17,12 +17,12 @@ from typing import Any, cast
 
 import pytest
 
-from wsklab import qemu_img, starter, waking
+from wsklab import qemu_img, template_maker, waking
 from wsklab.channel.fake import Ended, FakeChannel
-from wsklab.deadline import Timeouts
+from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import DriverPackage
 from wsklab.domain_xml import Acceleration
-from wsklab.errors import HostFull, HypervisorError, UsageError
+from wsklab.errors import ChannelLost, HostError, HostFull, HypervisorError, UsageError
 from wsklab.factory import GuestFactory
 from wsklab.guest import Claim, Guest
 from wsklab.home import Home
@@ -35,6 +35,7 @@ from wsklab.profile import GuestProfile, load_profile
 from wsklab.resources import images_root
 from wsklab.starter import GuestStarter
 from wsklab.template import TemplateStore
+from wsklab.template_maker import TemplateMaker
 
 CLAIM = Claim(owner="me", purpose="test", run="r1")
 
@@ -85,7 +86,7 @@ class Bench:
 
     def templates(self) -> list[str]:
         """Kinds of the templates that exist."""
-        return sorted(template.manifest.kind for template in self.starter.store.list())
+        return sorted(template.manifest.kind for template in self.starter.maker.store.list())
 
     def leftovers(self) -> list[str]:
         """Everything of guests, and of templates half made."""
@@ -93,7 +94,7 @@ class Bench:
         directories = [path.name for path in self.home.guests.iterdir()]
         runs = [path.name for path in self.home.runs.iterdir()]
         rubbish = [path.name for path in self.home.templates.glob("*/.new-*")]
-        claims = [path.name for path in self.starter.factory.slots.root.iterdir() if path.name != ".lock"]
+        claims = [path.name for path in self.starter.maker.factory.slots.root.iterdir() if path.name != ".lock"]
         return domains + directories + runs + rubbish + claims
 
 
@@ -102,7 +103,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """Disks are empty files: `qemu-img` has its own tests with the real program."""
     monkeypatch.setattr(qemu_img, "create_overlay", lambda _backing, target, _deadline: target.touch())
     monkeypatch.setattr(qemu_img, "flatten", lambda _source, _base, target, _deadline: target.touch())
-    monkeypatch.setattr(starter, "deploy", lambda *_words, **_options: None)
+    monkeypatch.setattr(template_maker, "deploy", lambda *_words, **_options: None)
     home = Home.open(tmp_path / "home")
     profile = load_profile(images_root() / "wine-bookworm").model_copy(update={"memory_mib": 1})
     image = Image(
@@ -132,16 +133,16 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
             opener=lambda **_arguments: FakeChannel({profile.ready_check: Ended()}),
             now=lambda: "2026-11-23T12:00:00Z",
         )
-        made = GuestStarter(
+        maker = TemplateMaker(
             factory=factory,
             store=TemplateStore(home.templates),
             hypervisor=hypervisor,
-            refusal="",
             private_wires=False,
             ensure_network=lambda: networks.append("made"),
             disk_reserve_mib=0,
             emulator=None,
         )
+        made = GuestStarter(maker=maker, refusal="")
         yield Bench(home, hypervisor, made, profile, image, inside, networks)
 
 
@@ -162,7 +163,7 @@ def test_the_first_guest_makes_the_template_and_is_its_fork(bench: Bench) -> Non
     assert first.record.template == second.record.template != ""
     assert bench.templates() == ["base"]
     for guest in (first, second):
-        guest.destroy(bench.starter.factory.slots)
+        guest.destroy(bench.starter.maker.factory.slots)
     assert bench.leftovers() == []
 
 
@@ -256,35 +257,35 @@ def test_a_fork_that_does_not_come_up_is_replaced_by_a_boot(
 ) -> None:
     """The user gets a guest and the reason; nothing of the fork is left."""
     first = bench.start()
-    (template,) = [one.directory for one in bench.starter.store.list()]
-    first.destroy(bench.starter.factory.slots)
+    (template,) = [one.directory for one in bench.starter.maker.store.list()]
+    first.destroy(bench.starter.maker.factory.slots)
     bench.inside.behind_s = 3600
     damage(bench, template)
     guest = bench.start()
     assert guest.record.method == "boot"
     assert words in guest.record.why
-    guest.destroy(bench.starter.factory.slots)
+    guest.destroy(bench.starter.maker.factory.slots)
     assert bench.leftovers() == []
 
 
 def test_a_damaged_template_is_made_again(bench: Bench) -> None:
     """The next guest pays for a new one and is a fork."""
     bench.start()
-    (template,) = bench.starter.store.list()
+    (template,) = bench.starter.maker.store.list()
     os.truncate(template.memory, 4096)
     assert bench.start().record.method == "fork"
-    (again,) = bench.starter.store.list()
+    (again,) = bench.starter.maker.store.list()
     assert again.memory.stat().st_size == template.manifest.files["memory"].size
 
 
 def test_a_disk_without_room_for_a_template_still_boots(bench: Bench) -> None:
     """The reason names what is missing and what would help; nothing half made stays."""
-    full = replace(bench.starter, disk_reserve_mib=1 << 40)
+    full = GuestStarter(maker=replace(bench.starter.maker, disk_reserve_mib=1 << 40), refusal="")
     guest = full.start(bench.profile, bench.image, CLAIM)
     assert guest.record.method == "boot"
     assert "no room for the template" in guest.record.why
     assert "reserved" in guest.record.why
-    guest.destroy(bench.starter.factory.slots)
+    guest.destroy(bench.starter.maker.factory.slots)
     assert bench.leftovers() == []
 
 
@@ -320,12 +321,13 @@ def test_after_two_failures_forks_wait_a_while(bench: Bench) -> None:
 
 def test_a_full_host_is_not_booted_instead(bench: Bench) -> None:
     """Where no fork is admitted no boot would be: the error comes through, and nothing is left."""
-    bench.start().destroy(bench.starter.factory.slots)
+    bench.start().destroy(bench.starter.maker.factory.slots)
 
     def admit(*_words: object) -> None:
         raise HostFull("not enough memory")
 
-    full = replace(bench.starter, factory=replace(bench.starter.factory, admit=admit))
+    factory = replace(bench.starter.maker.factory, admit=admit)
+    full = GuestStarter(maker=replace(bench.starter.maker, factory=factory), refusal="")
     with pytest.raises(HostFull, match="not enough memory"):
         full.start(bench.profile, bench.image, CLAIM)
     assert bench.leftovers() == []
@@ -349,10 +351,10 @@ def test_a_template_of_a_guest_in_which_something_died_is_not_made(bench: Bench,
         with console.open("a") as file:
             file.write("wsklab: driver host died: winedevice.exe 77\n")
 
-    for guest in bench.starter.factory.existing():
-        guest.destroy(bench.starter.factory.slots)
+    for guest in bench.starter.maker.factory.existing():
+        guest.destroy(bench.starter.maker.factory.slots)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(starter, "deploy", kill)
+        patch.setattr(template_maker, "deploy", kill)
         guest = bench.start(package)
     assert guest.record.method == "boot"
     assert "died while it became a template" in guest.record.why
@@ -361,7 +363,7 @@ def test_a_template_of_a_guest_in_which_something_died_is_not_made(bench: Bench,
 
 def test_a_hypervisor_that_comes_back_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """libvirtd goes away while a fork is loaded and comes back: the fork is taken back, and the guest boots."""
-    bench.start().destroy(bench.starter.factory.slots)
+    bench.start().destroy(bench.starter.maker.factory.slots)
     gone = iter([True, True])
     lookup = FakeHypervisor.lookup
 
@@ -380,5 +382,35 @@ def test_a_hypervisor_that_comes_back_leaves_nothing(bench: Bench, monkeypatch: 
     assert guest.record.method == "boot"
     assert "connection is lost" in guest.record.why
     assert guest.domain.state() is DomainState.RUNNING
-    guest.destroy(bench.starter.factory.slots)
+    guest.destroy(bench.starter.maker.factory.slots)
     assert bench.leftovers() == []
+
+
+def test_leaving_ends_a_template_in_the_making(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start in another thread is waiting for the guest that shall become a template: it ends, and nothing is left."""
+    waiting = threading.Event()
+    monkeypatch.setattr(Guest, "_climb", lambda guest, _deadline, _check: _wait_for_ever(guest, waiting))
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            bench.start()
+        except HostError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert waiting.wait(10)
+    bench.starter.maker.starts.stop(Deadline.after(10))
+    assert bench.leftovers() == []
+    thread.join(10)
+    assert [str(error) for error in errors] == ["the lab is being left"]
+    assert not list(bench.home.templates.glob("*/.failed-*"))
+    with pytest.raises(HostError, match="being left"):
+        bench.start()
+
+
+def _wait_for_ever(guest: Guest, waiting: threading.Event) -> None:
+    """A guest that never gets ready, and is found off as soon as somebody powers it off."""
+    waiting.set()
+    raise ChannelLost("no answer")

@@ -331,6 +331,7 @@ class Services:
             pool = GuestPool(
                 profiles=chosen,
                 start=lab.start_guest,
+                stop=lab.stop_starting,
                 claim=Claim(owner=lab.owner, purpose="run", run=run_id),
                 package=DriverPackage(image=image, control=control),
                 slots=lab.slots,
