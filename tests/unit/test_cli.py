@@ -103,6 +103,9 @@ class FakeLab:
     #: every image is there
     store = SimpleNamespace(find=lambda profile: profile)
 
+    def stop_starting(self) -> None:
+        """Starts are over at once here."""
+
     def guests(self) -> list[FakeGuest]:
         """The guests."""
         return list(self._guests)
@@ -142,9 +145,6 @@ class FakeServices(Services):
     def unfinished(self, lab: Any) -> contextlib.AbstractContextManager[str]:
         """A run that nobody keeps."""
         return contextlib.nullcontext("up-1")
-
-    def stop_starting(self, lab: Any) -> None:
-        """Starts of this lab are over at once."""
 
     def hand_over(self, guest: Any) -> None:
         """Remember the name."""

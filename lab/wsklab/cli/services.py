@@ -107,10 +107,6 @@ class Services:
         claim = Claim(owner=lab.owner, purpose="user", run=run, expires=expires, name=name, fresh=fresh)
         return lab.start_guest(profile, claim)
 
-    def stop_starting(self, lab: Lab) -> None:
-        """End what other threads are still starting; nothing of it is left."""
-        lab.stop_starting()
-
     def hand_over(self, guest: Guest) -> None:
         """From now on the guest is the user's, until its lease expires."""
         import dataclasses

@@ -145,7 +145,7 @@ class _Batch:
                 _raise_first(done)
             except BaseException:
                 self._stop.set()
-                self._cli.services.stop_starting(self._lab)
+                self._lab.stop_starting()
                 self._take_back()  # whoever waits for one of these stops waiting
                 wait(futures)
                 self._take_back()  # and this is what was just being started
