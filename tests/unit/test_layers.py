@@ -27,6 +27,7 @@ ASKED_WHY = {
     "channel/operation.py": "one short class method per WSK operation",
     "channel/operations.py": "one short method per WSK operation",
     "channel/ssh.py": "the one wrapper around paramiko, with every bound on what a guest says",
+    "cli/services.py": "the seam between commands and lab: one short method per thing that a command asks for",
     "domain_xml.py": "rendering and reading of the same document belong together",
     "guest.py": "one guest from its making to its end, and the lock that both happen under",
     "hypervisor/fake.py": "a stand-in for a whole hypervisor, which passes the contract of the real one",
