@@ -43,6 +43,7 @@ from wsklab.errors import (
     ImageError,
     LabError,
 )
+from wsklab.gc_timer import GcTimer
 from wsklab.mode import ModeChoice
 
 SOURCE = Path(__file__).parents[2] / "lab"
@@ -99,6 +100,7 @@ class FakeLab:
         self.timeouts = Timeouts(scale=1.0)
         self.acceleration = "tcg"
         self.swept: list[bool] = []
+        self.gc_timer = GcTimer(home_id="1a2b3c4d", root=False, user_units=home / "units", system_units=home / "sys")
 
     #: every image is there
     store = SimpleNamespace(find=lambda profile: profile)
@@ -521,6 +523,45 @@ def test_gc_document(services: FakeServices, dry_run: bool) -> None:
         "removed": [{"kind": "guest", "name": "g", "why": "orphan"}],
         "kept": 1,
     }
+
+
+class FakeSystemd(FakeServices):
+    """A host with or without systemd; what would be run is noted."""
+
+    def __init__(self, tmp_path: Path, *, there: bool) -> None:
+        super().__init__(tmp_path)
+        self.there = there
+        self.ran: list[list[str]] = []
+
+    def has_service_manager(self) -> bool:
+        """As the test says."""
+        return self.there
+
+    def run_host_command(self, argv: Sequence[str], timeout_s: float) -> None:
+        """Remember it."""
+        self.ran.append(list(argv))
+
+
+def test_the_timer_is_written_and_started(tmp_path: Path) -> None:
+    """--dry-run shows units and commands and changes nothing; without it both happen."""
+    services = FakeSystemd(tmp_path, there=True)
+
+    shown = call(services, "gc", "--install-timer", "--dry-run", environ={"WSKLAB_INTERNAL_LAUNCHER": "/opt/wsklab"})
+    assert "ExecStart=/opt/wsklab gc" in shown.out
+    assert (services.ran, list(tmp_path.iterdir())) == ([], [])
+    document = call(services, "gc", "--install-timer", "--json").document
+    assert [unit["text"] == Path(unit["path"]).read_text() for unit in document["units"]] == [True, True]
+    assert services.ran == document["commands"]
+    assert services.ran[1][-3:] == ["enable", "--now", "wsklab-gc-1a2b3c4d.timer"]
+
+
+def test_without_systemd_the_timer_is_a_line_for_cron(tmp_path: Path) -> None:
+    """The error says what to let another service run."""
+    answer = call(FakeSystemd(tmp_path, there=False), "gc", "--install-timer")
+
+    assert answer.code == exits.LAB
+    assert f"*/5 * * * * env WSKLAB_HOME={tmp_path} WSKLAB_MODE=private /usr/bin/env PYTHONPATH=" in answer.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_half_of_several_guests_is_taken_back(tmp_path: Path) -> None:

@@ -396,6 +396,28 @@ class Services:
         sys.stdout.flush()
         os.execvp(argv[0], list(argv))  # noqa: S606 - the user's own terminal goes to ssh
 
+    def has_service_manager(self) -> bool:
+        """Whether systemd runs this host."""
+        from wsklab.mode import observe_host
+
+        return observe_host().service_manager
+
+    def write_units(self, units: Mapping[Path, str]) -> None:
+        """Write systemd's files.
+
+        Raises:
+            HostError: a folder cannot be written.
+        """
+        from wsklab.errors import HostError
+        from wsklab.home import write_text
+
+        for path, text in units.items():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(path, text)
+            except OSError as error:
+                raise HostError(f"cannot write {path}", why=str(error), fix="run it as its owner") from error
+
     def run_host_command(self, argv: Sequence[str], timeout_s: float) -> None:
         """Run a command that mends the host.
 
