@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import ipaddress
 import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -227,7 +228,7 @@ class Lab:
             if self.private and self.daemon().pid is None:
                 return None
             self._site = self._connect()
-            self._sweeper(self._site, alone=False).expire()
+            self._sweeper(self._site).expire()
         return self._site
 
     def site(self) -> Site:
@@ -373,24 +374,29 @@ class Lab:
         The daemon's holder calls this from inside its namespaces, where it could not stop the daemon anyway.
         """
         self._stay = True
-        return self._sweeper(self.running_site(), alone=False).expire()
+        return self._sweeper(self.running_site()).expire()
 
     def sweep(self, *, dry_run: bool = False) -> SweepReport:
         """gc: remove what nobody needs."""
-        site = self.running_site()
-        with self.home.locked("users"):
-            alone = self._users.try_acquire()
-            self._users.try_acquire(shared=True)
-        return self._sweeper(site, alone=alone).sweep(dry_run=dry_run)
+        return self._sweeper(self.running_site()).sweep(dry_run=dry_run)
 
-    def _sweeper(self, site: Site | None, *, alone: bool) -> Sweeper:
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other process is in the home; whoever wants to enter waits until this is over."""
+        with self.home.locked("users"):
+            try:
+                yield self._users.try_acquire()
+            finally:
+                self._users.try_acquire(shared=True)
+
+    def _sweeper(self, site: Site | None) -> Sweeper:
         return Sweeper(
             home=self.home,
             slots=self.slots,
             hypervisor=site.hypervisor if site else None,
             factory=site.factory if site else None,
             network_name=self.network_name,
-            alone=alone,
+            alone=self._alone,
             templates=self.templates,
         )
 

@@ -103,12 +103,12 @@ class GuestFactory:
         with contextlib.ExitStack() as held:
 
             def make_directory(slot: int) -> Path:
-                # locked inside the slot table's lock: no sweep ever sees a new directory without its lock
-                directory = self.home.guests / f"{slot}-{identity}"
-                directory.mkdir()
-                directory.chmod(0o2775)  # QEMU's user enters it in system mode
-                held.enter_context(directory_lock(directory))
-                return directory
+                # made under another name: whoever sees the directory, a sweep above all, sees it locked
+                hidden = self.home.guests / f".{slot}-{identity}"
+                hidden.mkdir()
+                hidden.chmod(0o2775)  # QEMU's user enters it in system mode
+                held.enter_context(directory_lock(hidden))
+                return hidden.rename(self.home.guests / f"{slot}-{identity}")
 
             slot, directory = self.slots.claim(make_directory, SlotClaim.of(profile, claim.owner), self.admit)
             record = self._record(profile, image, claim, chosen, identity=identity, slot=slot)
@@ -158,8 +158,8 @@ class GuestFactory:
         if record.wire and self.wires is not None:
             with contextlib.suppress(HostError):
                 self.wires.remove(record.wire)
-        shutil.rmtree(directory, ignore_errors=True)
         self.slots.release(record.slot, directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
     def _record(
         self, profile: GuestProfile, image: Image, claim: Claim, plan: StartPlan, *, identity: str, slot: int

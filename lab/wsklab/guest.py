@@ -253,8 +253,9 @@ class Guest:
             forget(self.domain)
             if self.record.wire and self._wires is not None:
                 self._wires.remove(self.record.wire)
+            # before the files: a slot whose directory is gone is a stale one for every sweep beside us
+            slots.release(self.record.slot, self.directory)
             shutil.rmtree(self.directory, ignore_errors=True)
-        slots.release(self.record.slot, self.directory)
 
 
 def write_record(directory: Path, record: GuestRecord) -> None:

@@ -170,30 +170,42 @@ class Home:
         if not _RUN_ID.fullmatch(run_id):
             raise HostError(f"not a run id: {run_id!r}", fix="use letters, digits, dots, dashes")
         directory = self.runs / run_id
-        directory.mkdir(exist_ok=True)
-        lock = FileLock(directory / "alive")
-        if not lock.try_acquire():
-            raise HostError(f"run {run_id} is alive already", why="its controller holds the lock")
+        # made under another name: whoever sees the run sees it locked, and so alive
+        hidden = self.runs / f".{run_id}-{uuid.uuid4().hex[:8]}"
+        hidden.mkdir()
+        lock = FileLock(hidden / "alive")
+        lock.try_acquire()
         try:
-            yield directory
+            try:
+                hidden.rename(directory)
+            except OSError as error:
+                raise HostError(f"run {run_id} exists already", why="another run has its name") from error
+            try:
+                yield directory
+            finally:
+                directory.rename(hidden)
         finally:
-            lock.release()
+            (hidden / "alive").unlink()
+            # what the run left in it is for the sweep to find
             with contextlib.suppress(OSError):
-                (directory / "alive").unlink()
-                directory.rmdir()
+                hidden.rmdir()
+            lock.release()
 
     def run_is_alive(self, run_id: str) -> bool:
         """Whether the controller of this run holds its lock."""
         if not _RUN_ID.fullmatch(run_id):
             return False
-        path = self.runs / run_id / "alive"
-        if not path.exists():
-            return False
-        lock = FileLock(path)
         try:
-            return not lock.try_acquire()
+            descriptor = os.open(self.runs / run_id / "alive", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
         finally:
-            lock.release()
+            os.close(descriptor)
+        return False
 
 
 def open_lock(path: Path) -> int:

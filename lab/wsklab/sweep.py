@@ -13,17 +13,20 @@ import fcntl
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from wsklab.deadline import Deadline
 from wsklab.domain_mark import DomainMetadata
 from wsklab.errors import DeadlineExceeded, DomainGone, HypervisorError
 from wsklab.factory import GuestFactory
 from wsklab.guest import Guest, read_record
-from wsklab.home import Home, open_lock
+from wsklab.home import Home
 from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
 from wsklab.lease import LeaseState, SlotTable, lease_state
 from wsklab.network import Wires
@@ -31,6 +34,9 @@ from wsklab.template import TemplateStore
 from wsklab.user_lease import end_if_over, is_kept_for_a_day, power_off
 
 __all__ = ["Removed", "SweepReport", "Sweeper"]
+
+#: How long a directory may be between two states at most, in seconds.
+_MOMENT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,8 @@ class Sweeper:
         hypervisor: the running one, or None when none runs (then no domain of ours can exist).
         factory: finds the guests; None exactly when `hypervisor` is None.
         network_name: the lab's network, removed with its last guest.
-        alone: whether no other lab process uses this home; only then the network may go.
+        alone: holds every other lab process off this home, if there is none in it; yields whether it does. Only
+            then the network may go.
         templates: the home's templates; None leaves them alone.
     """
 
@@ -71,7 +78,7 @@ class Sweeper:
     hypervisor: Hypervisor | None
     factory: GuestFactory | None
     network_name: str
-    alone: bool
+    alone: Callable[[], AbstractContextManager[bool]]
     templates: TemplateStore | None = None
 
     def expire(self, *, now: datetime | None = None) -> SweepReport:
@@ -117,6 +124,8 @@ class Sweeper:
             if guest is not None and state is LeaseState.EXPIRED and not dry_run:
                 _give_notice(guest)
             return
+        if self.hypervisor is None or self.hypervisor.lookup(domain.uuid) is None:
+            return  # its owner has ended it, and its run, since the list was made
         if not dry_run and not self._end(domain, guest, state, now):
             report.kept += 1
             return
@@ -135,7 +144,9 @@ class Sweeper:
     def _directories_without_domain(self, report: SweepReport, *, dry_run: bool, now: datetime) -> None:
         for directory in sorted(self.home.guests.iterdir()):
             with _unless_locked(directory) as free:
-                if not free or self._has_domain(directory) or is_kept_for_a_day(directory, now):
+                if not free or _is_in_transit(directory):
+                    continue
+                if self._has_domain(directory) or is_kept_for_a_day(directory, now):
                     continue
                 report.add("directory", directory.name, "no domain uses it")
                 if not dry_run:
@@ -149,7 +160,8 @@ class Sweeper:
 
     def _dead_runs(self, report: SweepReport, *, dry_run: bool) -> None:
         for directory in sorted(self.home.runs.iterdir()):
-            if self.home.run_is_alive(directory.name):
+            # a run that has just ended is not there any more under the name that it had a moment ago
+            if self.home.run_is_alive(directory.name) or _is_in_transit(directory) or not directory.exists():
                 continue
             report.add("run", directory.name, "its controller is gone")
             if not dry_run:
@@ -180,13 +192,14 @@ class Sweeper:
             report.add("template", name, why)
 
     def _network(self, report: SweepReport, *, dry_run: bool) -> None:
-        if self.hypervisor is None or not self.alone or self.network_name not in self.hypervisor.networks(self.home.id):
-            return
-        if any(domain.state() is not DomainState.OFF for domain in self.hypervisor.domains(self.home.id)):
-            return
-        report.add("network", self.network_name, "no guest is left")
-        if not dry_run:
-            self.hypervisor.remove_network(self.network_name)
+        with self.alone() as alone:
+            if not alone or self.hypervisor is None or self.network_name not in self.hypervisor.networks(self.home.id):
+                return
+            if any(domain.state() is not DomainState.OFF for domain in self.hypervisor.domains(self.home.id)):
+                return
+            report.add("network", self.network_name, "no guest is left")
+            if not dry_run:
+                self.hypervisor.remove_network(self.network_name)
 
 
 def _why_gone(metadata: DomainMetadata, state: LeaseState) -> str:
@@ -200,19 +213,39 @@ def _why_gone(metadata: DomainMetadata, state: LeaseState) -> str:
 
 @contextlib.contextmanager
 def _unless_locked(directory: Path) -> Iterator[bool]:
-    """Hold the directory's lock if nobody else does; yields whether it is free."""
+    """Hold the directory's lock if nobody else does; yields whether it is free.
+
+    One without a lock file is being removed at this moment, or was when somebody died: its age tells.
+    """
     try:
-        descriptor = open_lock(directory / "lock")
+        descriptor = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield not _is_young(directory)
+        return
     except OSError:
         yield False
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
+        # a lock whose file is gone is the one of a directory that was removed meanwhile
+        yield os.fstat(descriptor).st_nlink > 0
     except BlockingIOError:
         yield False
     finally:
         os.close(descriptor)
+
+
+def _is_in_transit(directory: Path) -> bool:
+    """Whether a directory is just coming into being or going: then its name begins with a dot, for a moment."""
+    return directory.name.startswith(".") and _is_young(directory)
+
+
+def _is_young(directory: Path) -> bool:
+    """Whether something was made or removed in the directory just now; one that is gone needs no sweep either."""
+    try:
+        return time.time() - directory.stat().st_mtime < _MOMENT_S
+    except FileNotFoundError:
+        return True
 
 
 def _give_notice(guest: Guest) -> None:

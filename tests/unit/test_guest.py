@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -68,7 +71,7 @@ class Bench:
             hypervisor=self.hypervisor,
             factory=self.factory,
             network_name=NETWORK,
-            alone=True,
+            alone=lambda: contextlib.nullcontext(True),
         ).sweep(dry_run=dry_run, now=now)
 
     def leftovers(self) -> list[str]:
@@ -217,7 +220,12 @@ def test_another_homes_guests_are_left_alone(bench: Bench, tmp_path: Path) -> No
     bench.create()
     other = Home.open(tmp_path / "other")
     report = Sweeper(
-        home=other, slots=bench.slots, hypervisor=bench.hypervisor, factory=None, network_name="x", alone=True
+        home=other,
+        slots=bench.slots,
+        hypervisor=bench.hypervisor,
+        factory=None,
+        network_name="x",
+        alone=lambda: contextlib.nullcontext(True),
     ).sweep(now=NOW)
 
     assert report.removed == []
@@ -368,3 +376,49 @@ def test_a_way_that_broke_because_the_lease_was_over(bench: Bench, over: bool) -
     if over:
         assert caught.value.message == f"the lease of {guest.name} ended while it was in use"
         assert Path(str(caught.value.evidence["disk"])).name == "overlay.qcow2"
+
+
+def test_a_sweep_beside_living_runs_takes_nothing(bench: Bench) -> None:
+    """Runs begin and end, guests come and go, all the time: none of it ever looks forsaken to a sweep."""
+    over = threading.Event()
+    problems: list[BaseException] = []
+    rounds: list[int] = []
+
+    def live(number: int) -> None:
+        try:
+            while not over.is_set():
+                rounds.append(number)
+                run = f"r{number}-{len(rounds)}"
+                with bench.home.run_alive(run):
+                    bench.create(run=run, name=run).destroy(bench.slots)
+        except BaseException as error:  # noqa: BLE001 - the top of a thread: raised again below
+            problems.append(error)
+
+    threads = [threading.Thread(target=live, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(300):
+            assert bench.sweep(now=datetime.now(UTC)).removed == []
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(30)
+    assert problems == []
+    assert len(rounds) > 30
+    assert bench.leftovers() == []
+    assert list(bench.home.runs.iterdir()) == []
+
+
+@pytest.mark.parametrize(("folder", "kind"), [("guests", "directory"), ("runs", "run")])
+def test_what_a_killed_process_left_half_way_is_swept(bench: Bench, folder: str, kind: str) -> None:
+    """A directory that was coming or going when its process died: left alone for a moment, then it is rubbish."""
+    half = bench.home.root / folder / ".10-abc"
+    half.mkdir()
+    assert bench.sweep().removed == []
+    past = datetime.now(UTC).timestamp() - 60
+    os.utime(half, (past, past))
+    assert [(row.kind, row.name) for row in bench.sweep().removed] == [
+        (kind.removesuffix("s").replace("guest", "directory"), half.name)
+    ]
+    assert not half.exists()

@@ -23,6 +23,7 @@ SOFT_MODULE_LIMIT = 400
 ASKED_WHY = {
     "abi.py": "one table of the driver's ABI, compared line by line with what C prints",
     "abi_numbers.py": "one enumeration per C enumeration, compared by a test",
+    "assemble.py": "the composition root: the one place where back ends are chosen and joined",
     "channel/device.py": "the conversation with wskctl from one end to the other, every bound in one place",
     "channel/operation.py": "one short class method per WSK operation",
     "channel/operations.py": "one short method per WSK operation",

@@ -177,7 +177,14 @@ class LibvirtHypervisor:
         """Names of the networks with this home's mark, active or not."""
 
         def read(conn: Any) -> list[tuple[str, str]]:
-            return [(network.name(), network.XMLDesc(0)) for network in conn.listAllNetworks(0)]
+            found: list[tuple[str, str]] = []
+            for network in conn.listAllNetworks(0):
+                try:
+                    found.append((network.name(), network.XMLDesc(0)))
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() != libvirt.VIR_ERR_NO_NETWORK:
+                        raise
+            return found
 
         marks = ((name, parse_network_mark(xml)) for name, xml in self._link.call("list networks", read))
         return [name for name, mark in marks if mark is not None and mark.home == home_id]
