@@ -62,8 +62,11 @@ class GuestHandle(BaseModel):
         name: unique among the guests of a run; a replacement has another name.
         kind: `windows`, `wine` or `shim`.
         address: where the guest is reached on its wire.
+        host_address: the lab's end of the wire; "" where a connection to the guest tells it.
         netns: path of the network namespace that the wire is in; None for the host's own.
+        ssh_key: the lab's key; None for a guest without SSH.
         ssh_host_key: the guest's public key line; None accepts any (a fresh guest on a private wire).
+        control, drive: the socket and the folder of a shim guest; None for others.
         driver_sha256: digest of the loaded driver.
         build: what reports call the guest's build: `19045.3803` or `wine-8.0`.
         os_version: the system's own words for itself.
@@ -82,11 +85,14 @@ class GuestHandle(BaseModel):
     profile: str
     kind: str
     address: str
+    host_address: str = ""
     netns: Path | None = None
     ssh_user: str = "Administrator"
-    ssh_key: Path
+    ssh_key: Path | None = None
     ssh_port: int = 22
     ssh_host_key: str | None = None
+    control: Path | None = None
+    drive: Path | None = None
     driver_sha256: str = ""
     build: str = ""
     os_version: str = ""

@@ -26,6 +26,7 @@ __all__ = [
     "CANDIDATE_SUBNETS",
     "WIRE_GUEST",
     "WIRE_GUEST_MAC",
+    "WIRE_HOST",
     "Via",
     "Wires",
     "address_of",
@@ -54,7 +55,7 @@ _MAC_PREFIX: Final = "52:54:00:77"
 # neighbour's card address included. Each wire is alone in its namespace, so nothing can collide.
 WIRE_GUEST: Final = "192.168.77.2"
 WIRE_GUEST_MAC: Final = "52:54:00:77:fe:02"
-_WIRE_HOST: Final = "192.168.77.1"
+WIRE_HOST: Final = "192.168.77.1"
 _WIRE_HOST_MAC: Final = "52:54:00:77:fe:01"
 _WIRE_LENGTH: Final = 24
 
@@ -152,7 +153,7 @@ class Wires:
         self._batch(
             "link set dev lo up",
             f"link set dev {name} address {_WIRE_HOST_MAC}",
-            f"address add {_WIRE_HOST}/{_WIRE_LENGTH} dev {name}",
+            f"address add {WIRE_HOST}/{_WIRE_LENGTH} dev {name}",
             f"link set dev {name} up",
             netns=name,
         )

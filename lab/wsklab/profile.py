@@ -17,7 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from wsklab.errors import ProfileError
 from wsklab.windows_recipe import WindowsRecipe
 
-__all__ = ["Facts", "GuestProfile", "Recipe", "WineRecipe", "load_profile", "load_profiles", "unknown_profile"]
+__all__ = [
+    "Facts",
+    "GuestProfile",
+    "Recipe",
+    "ShimRecipe",
+    "WineRecipe",
+    "load_profile",
+    "load_profiles",
+    "unknown_profile",
+]
 
 #: The file that makes a folder a guest profile.
 PROFILE_FILE = "guest.toml"
@@ -82,8 +91,20 @@ class WineRecipe(_Section):
     cmdline: str
 
 
+class ShimRecipe(_Section):
+    """A guest of kind shim: a process, built from the driver's sources for this host.
+
+    Attributes:
+        builder: always `shim`.
+        os_build: the build of Windows that it says it is: which WSK functions there are.
+    """
+
+    builder: Literal["shim"]
+    os_build: Annotated[int, Field(ge=14393, le=99999)]
+
+
 #: The `recipe` section, told apart by `builder`.
-Recipe = Annotated[WineRecipe | WindowsRecipe, Field(discriminator="builder")]
+Recipe = Annotated[WineRecipe | WindowsRecipe | ShimRecipe, Field(discriminator="builder")]
 
 
 class GuestProfile(_Section):
@@ -141,6 +162,8 @@ class GuestProfile(_Section):
             raise ValueError("a guest of kind wine needs facts.wine_version")
         if self.kind == "windows" and self.wine_recipe is not None:
             raise ValueError("a guest of kind windows cannot have a recipe with builder wine")
+        if (self.kind == "shim") != isinstance(self.recipe, ShimRecipe):
+            raise ValueError("a guest of kind shim has a recipe section with builder shim, and no other kind has one")
         return self
 
     @property
@@ -152,6 +175,16 @@ class GuestProfile(_Section):
     def windows_recipe(self) -> WindowsRecipe | None:
         """The recipe, when it is one for a Windows installation."""
         return self.recipe if isinstance(self.recipe, WindowsRecipe) else None
+
+    @property
+    def shim_build(self) -> int:
+        """The build of Windows that a guest of kind shim says it is; 0 for other kinds."""
+        return self.recipe.os_build if isinstance(self.recipe, ShimRecipe) else 0
+
+    @property
+    def has_image(self) -> bool:
+        """Whether its guests are started from an image; a guest of kind shim is a process."""
+        return self.kind != "shim"
 
     @property
     def baseline_file(self) -> Path:
@@ -237,12 +270,12 @@ def _from_validation(file: Path, error: ValidationError) -> ProfileError:
         return _error(file, key, f"{file}: {key} is missing", "it has no default", f"add {key}")
     if first["type"] == "union_tag_invalid":
         builder = str(first["ctx"]["tag"])
-        nearest = _nearest(builder, ("wine", "windows"))
+        nearest = _nearest(builder, ("wine", "windows", "shim"))
         return _error(
             file,
             f"{key}.builder",
             f"{file}: {key}.builder is {builder!r}",
-            "known: windows, wine",
+            "known: shim, windows, wine",
             f"did you mean {nearest}?" if nearest else "correct the value",
             nearest=nearest,
         )

@@ -59,6 +59,7 @@ class FakeProfile:
     build: str = "wine-8.0"
     boot_budget_s: float = 5.0
     ready_check: str = "ver"
+    has_image: bool = True
 
     @property
     def facts(self) -> SimpleNamespace:

@@ -2,7 +2,9 @@
  * main.c: wsklab-shim.
  *
  *   wsklab-shim stdio --driver FILE [--service NAME]       one conversation as `wskctl stdio` has it, with one driver
- *   wsklab-shim listen --socket PATH --root DIRECTORY      a guest: logins on a UNIX socket, C:\ is the directory
+ *   wsklab-shim listen --socket PATH --root DIRECTORY [--lifeline FD]
+ *                                                          a guest: logins on a UNIX socket, C:\ is the directory; it
+ *                                                          ends when nobody has the other end of the pipe FD any more
  *
  * Both: --os-build N, --like-wine, --random (draw what may go either way), --seed N. The end of the input, SIGTERM and
  * SIGINT end it in order: everything is closed, every driver unloaded, and what is left over is an error.
@@ -27,6 +29,7 @@ typedef struct ARGUMENTS {
     const char *Service;
     const char *Socket;
     const char *Root;
+    int Lifeline;
     SHIM_OPTIONS Options;
 } ARGUMENTS;
 
@@ -49,7 +52,7 @@ static void OnSignal(int number) {
 
 static int Usage(void) {
     fprintf(stderr, "usage: wsklab-shim stdio --driver FILE [--service NAME]\n"
-                    "       wsklab-shim listen --socket PATH --root DIRECTORY\n"
+                    "       wsklab-shim listen --socket PATH --root DIRECTORY [--lifeline FD]\n"
                     "       [--os-build N] [--like-wine] [--random] [--seed N]\n");
     return EXIT_USAGE;
 }
@@ -79,6 +82,8 @@ static BOOLEAN Parse(int count, char **words, ARGUMENTS *out) {
             out->Socket = value;
         } else if (strcmp(words[i - 1], "--root") == 0) {
             out->Root = value;
+        } else if (strcmp(words[i - 1], "--lifeline") == 0) {
+            out->Lifeline = (int)strtol(value, NULL, 10);
         } else if (strcmp(words[i - 1], "--os-build") == 0) {
             out->Options.OsBuild = (ULONG)strtoul(value, NULL, 10);
         } else if (strcmp(words[i - 1], "--seed") == 0) {
@@ -194,9 +199,10 @@ static int MakeListener(const char *path) {
 
 static int Listen(const ARGUMENTS *arguments) {
     int listener = MakeListener(arguments->Socket);
-    int both = epoll_create1(EPOLL_CLOEXEC);
+    int all = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event listening = {.events = EPOLLIN, .data.fd = listener};
     struct epoll_event stopping = {.events = EPOLLIN, .data.fd = g_StopEvent};
+    struct epoll_event ending = {.events = EPOLLIN, .data.fd = arguments->Lifeline};
     struct epoll_event event;
 
     if (listener < 0) {
@@ -205,21 +211,24 @@ static int Listen(const ARGUMENTS *arguments) {
     DriveSetRoot(arguments->Root);
     KeInitializeSpinLock(&g_ConnectionsLock);
     KeInitializeEvent(&g_Idle, NotificationEvent, TRUE);
-    epoll_ctl(both, EPOLL_CTL_ADD, listener, &listening);
-    epoll_ctl(both, EPOLL_CTL_ADD, g_StopEvent, &stopping);
+    epoll_ctl(all, EPOLL_CTL_ADD, listener, &listening);
+    epoll_ctl(all, EPOLL_CTL_ADD, g_StopEvent, &stopping);
+    if (arguments->Lifeline > 0) {
+        epoll_ctl(all, EPOLL_CTL_ADD, arguments->Lifeline, &ending);
+    }
     fprintf(stderr, "wsklab-shim: ready pid=%d build=%u\n", (int)getpid(), ShimOsBuild());
     for (;;) {
-        ShimWaitReadable(both, -1);
-        if (epoll_wait(both, &event, 1, 0) != 1) {
+        ShimWaitReadable(all, -1);
+        if (epoll_wait(all, &event, 1, 0) != 1) {
             continue;
         }
-        if (event.data.fd == g_StopEvent) {
-            break;
+        if (event.data.fd != listener) {
+            break; /* a signal, or the end of whoever started us */
         }
         Accept(listener);
     }
     close(listener);
-    close(both);
+    close(all);
     unlink(arguments->Socket);
     EndLogins();
     ServicesEnd();

@@ -62,7 +62,7 @@ def guests(cli: Runtime) -> int:
             "kind": profile.kind,
             "release": profile.release,
             "build": profile.build,
-            "image": str(store.state(profile)),
+            "image": str(store.state(profile)) if profile.has_image else "present",
             "capabilities": capabilities(profile),
         }
         for profile in cli.services.profiles().values()

@@ -15,7 +15,11 @@ from wsklab.cli.runtime import Runtime, command
 from wsklab.errors import LabError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wsklab.profile import GuestProfile
     from wsklab.results.model import RunDocument
+    from wsklab.run_guests import RunDrivers
 
 __all__ = ["register"]
 
@@ -42,7 +46,10 @@ def run(
     ] = None,
     rule: Annotated[str, typer.Option("--rule", metavar="GLOB", help="Rules to check: `core`, an id, a pattern.")] = "",
     driver: Annotated[
-        Path | None, typer.Option("--driver", metavar="FILE", help="Use this build of the driver, already signed.")
+        Path | None,
+        typer.Option(
+            "--driver", metavar="FILE", help="Use this build of the driver, already signed (.so: for shim guests)."
+        ),
     ] = None,
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Keep the guests of failed cases.")] = False,
     allow_unimplemented: Annotated[
@@ -95,16 +102,17 @@ def _run(
             listing="wsklab guests",
         )
         for profile in profiles:
-            cli.services.ensure_image(lab, profile, cli.output)
-        built = build_driver(cli)
-        cli.output.note(f"acceleration: {lab.acceleration}")
+            if profile.has_image:
+                cli.services.ensure_image(lab, profile, cli.output)
+        drivers = _drivers(cli, profiles, driver)
+        if drivers.windows is not None:
+            cli.output.note(f"acceleration: {lab.acceleration}")
         each, workers = cli.services.sizes(lab, profiles)
         cli.output.note(f"guests: {each} of each profile, {workers} workers")
         return cli.services.run_suite(
             lab,
             profiles=profiles,
-            image=driver or built.sys,
-            control=built.ctl,
+            drivers=drivers,
             results=cli.folder / config.results_dir,
             workers=workers,
             wishes={**wishes, "each": each},
@@ -113,6 +121,18 @@ def _run(
             output=cli.output.stderr if cli.output.json_mode else cli.output.stdout,
             cleaned=cli.cleaned,
         )
+
+
+def _drivers(cli: Runtime, profiles: Sequence[GuestProfile], chosen: Path | None) -> RunDrivers:
+    """Build what these guests need."""
+    from wsklab.run_guests import RunDrivers
+
+    windows = build_driver(cli) if any(profile.has_image for profile in profiles) else None
+    shim = None
+    if not all(profile.has_image for profile in profiles):
+        with cli.output.progress("kernel shim") as step:
+            shim = cli.services.build_shim(cli.config(), step)
+    return RunDrivers(windows=windows, shim=shim, chosen=chosen)
 
 
 def _cut_short(code: int, error: dict[str, object]) -> dict[str, object]:

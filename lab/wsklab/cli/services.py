@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from wsklab.ready_times import ReadyTimes
     from wsklab.results.model import RunDocument
     from wsklab.results.store import RunSummary
+    from wsklab.run_guests import RunDrivers
     from wsklab.template import TemplateStore
-    from wsklab.toolchain import BuildResult
+    from wsklab.toolchain import BuildResult, ShimBuild
 
 __all__ = ["Services"]
 
@@ -213,6 +214,15 @@ class Services:
         deadline = Deadline.after(_BUILD_S * (config.timeout_scale or 1.0))
         return build_package(source or driver_source_root(), home.driver, home.keys, deadline, progress=step)
 
+    def build_shim(self, config: LabConfig, step: Callable[[str], None]) -> ShimBuild:
+        """Build the kernel shim with our driver; raises as `build_driver`."""
+        from wsklab.deadline import Deadline
+        from wsklab.resources import driver_source_root
+        from wsklab.toolchain import build_shim
+
+        home = self.home(config)
+        return build_shim(driver_source_root(), home.driver, Deadline.after(_BUILD_S), progress=step)
+
     def make_kit(self, config: LabConfig, built: BuildResult, target: Path) -> Path:
         """Write the zip for a Windows machine.
 
@@ -294,8 +304,7 @@ class Services:
         lab: Lab,
         *,
         profiles: Sequence[GuestProfile],
-        image: Path,
-        control: Path,
+        drivers: RunDrivers,
         results: Path,
         workers: int,
         wishes: Mapping[str, Any],
@@ -306,39 +315,26 @@ class Services:
         """Run the conformance cases on guests of these profiles; the guests are gone when this returns.
 
         Args:
-            image: the driver. control: `wskctl.exe`.
             wishes: further fields of `RunOptions`.
             output: where pytest writes.
             cleaned: gets a line about what was put away.
         """
-        from wsklab.deploy import DriverPackage
-        from wsklab.guest import Claim
-        from wsklab.pool import GuestPool
         from wsklab.pytest_plugin.suite import options_of, run_suite
         from wsklab.results.store import new_run_id
+        from wsklab.run_guests import run_provider, run_timeouts
 
         run_id = new_run_id()
-        chosen = {profile.name: profile for profile in profiles}
         options = options_of(
             [(profile.name, profile.kind) for profile in profiles],
             run_id=run_id,
             results=results.absolute(),
             history=lab.home.cache / "durations.json",
-            scale=lab.timeouts.scale,
+            scale=run_timeouts(lab, profiles).scale,
             **wishes,
         )
         with lab.home.run_alive(run_id):
-            pool = GuestPool(
-                profiles=chosen,
-                start=lab.start_guest,
-                stop=lab.stop_starting,
-                claim=Claim(owner=lab.owner, purpose="run", run=run_id),
-                package=DriverPackage(image=image, control=control),
-                slots=lab.slots,
-                events=lab.site().hypervisor.subscribe(),
-                timeouts=lab.timeouts,
-                evidence=results.absolute() / run_id / "evidence" / "guests",
-            )
+            folder = results.absolute() / run_id / "evidence" / "guests"
+            pool = run_provider(lab, profiles=profiles, drivers=drivers, run_id=run_id, evidence=folder)
             try:
                 return run_suite(pool, options, workers=workers, extra=pytest_args, output=output)
             finally:

@@ -25,10 +25,10 @@ def links_of(config: pytest.Config, options: RunOptions) -> Links:
         given: GuestLink | None = config.hook.pytest_wsklab_link(config=config, handle=handle, scale=options.scale)
         if given is not None:
             return given
-        # SSH only where a guest is reached by it: a unit-test run must not pay for it
-        from wsklab.pytest_plugin.ssh_link import SshLink  # noqa: PLC0415
+        # only where there is a guest: a unit-test run must not pay for it
+        from wsklab.pytest_plugin.channel_link import open_link  # noqa: PLC0415
 
-        return SshLink(handle, options.scale)
+        return open_link(handle, options.scale)
 
     return Links(make)
 

@@ -1,4 +1,4 @@
-"""The real link of a worker to a guest. Imported when the first guest is leased: a unit-test run needs no SSH."""
+"""The real links of a worker to its guests. Imported when the first guest is leased: a unit-test run needs no SSH."""
 
 from __future__ import annotations
 
@@ -9,34 +9,52 @@ from wsklab import network
 from wsklab.channel.answers import NetTable
 from wsklab.channel.device import DeviceClient
 from wsklab.channel.operations import IoctlDevice
-from wsklab.channel.protocol import CommandResult
-from wsklab.channel.ssh import SshChannel
+from wsklab.channel.protocol import Channel, CommandResult
+from wsklab.channel.shim import ShimChannel
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import OWN_SERVICE, WSKCTL, restart
-from wsklab.errors import LabError
+from wsklab.errors import HostError, LabError
 from wsklab.lease_protocol import GuestHandle
 from wsklab.pytest_plugin.links import Reload, read_reloads
 from wsklab.service import DriverService
 
-__all__ = ["SshLink"]
+__all__ = ["ChannelLink", "open_link"]
 
 
-class SshLink:
-    """The real link: one SSH connection, and on it one `wskctl stdio`, opened when first needed."""
+def open_link(handle: GuestHandle, scale: float) -> ChannelLink:
+    """The link to a guest: by SSH, or to the process that a shim guest is.
 
-    def __init__(self, handle: GuestHandle, scale: float) -> None:
+    Raises:
+        ChannelLost: it does not answer. HostError: its handle says neither.
+    """
+    if handle.control is not None and handle.drive is not None:
+        return ChannelLink(handle, scale, ShimChannel(handle.control, handle.drive), handle.host_address)
+    from wsklab.channel.ssh import SshChannel  # noqa: PLC0415 - paramiko is not needed for shim guests
+
+    if handle.ssh_key is None:
+        raise HostError(f"guest {handle.name} has no way in")
+    timeouts = Timeouts(scale=scale)
+    connection = network.connect(network.Via(handle.netns), (handle.address, handle.ssh_port), timeouts.after(10.0))
+    host_address: str = connection.getsockname()[0]
+    channel = SshChannel.connect(
+        socket=connection,
+        user=handle.ssh_user,
+        key=handle.ssh_key,
+        host_key=handle.ssh_host_key,
+        deadline=timeouts.after(15.0),
+    )
+    return ChannelLink(handle, scale, channel, host_address)
+
+
+class ChannelLink:
+    """The real link: one channel, and on it one `wskctl stdio`, opened when first needed."""
+
+    def __init__(self, handle: GuestHandle, scale: float, channel: Channel, host_address: str) -> None:
         self._handle = handle
         self._timeouts = Timeouts(scale=scale)
         self._via = network.Via(handle.netns)
-        connection = network.connect(self._via, (handle.address, handle.ssh_port), self._timeouts.after(10.0))
-        self.host_address: str = connection.getsockname()[0]
-        self._channel = SshChannel.connect(
-            socket=connection,
-            user=handle.ssh_user,
-            key=handle.ssh_key,
-            host_key=handle.ssh_host_key,
-            deadline=self._timeouts.after(15.0),
-        )
+        self.host_address = host_address
+        self._channel = channel
         self._client: DeviceClient | None = None
 
     def open_device(self, path: str, deadline: Deadline) -> IoctlDevice:

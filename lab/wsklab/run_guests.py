@@ -1,0 +1,82 @@
+"""Who makes the guests of a run: the hypervisor those with a machine, the host itself those of kind shim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsklab.assemble import Lab
+from wsklab.deadline import Timeouts
+from wsklab.deploy import DriverPackage
+from wsklab.guest import Claim
+from wsklab.lease_protocol import GuestProvider
+from wsklab.pool import GuestPool
+from wsklab.profile import GuestProfile
+from wsklab.shim_pool import MixedPool, ShimPool
+from wsklab.toolchain import BuildResult, ShimBuild
+
+__all__ = ["RunDrivers", "run_provider", "run_timeouts"]
+
+#: The suffix of a driver for the shim.
+_SHIM_DRIVER = ".so"
+
+
+class RunDrivers:
+    """The builds that a run needs.
+
+    Args:
+        windows: for guests with a machine; None where the run has none.
+        shim: for shim guests; None where the run has none.
+        chosen: the user's own driver instead of ours, for those guests that can load it.
+    """
+
+    def __init__(self, *, windows: BuildResult | None, shim: ShimBuild | None, chosen: Path | None = None) -> None:
+        self.windows = windows
+        self.shim = shim
+        self.image = None if chosen is not None and chosen.suffix == _SHIM_DRIVER else chosen
+        self.shim_image = chosen if chosen is not None and chosen.suffix == _SHIM_DRIVER else None
+
+
+def run_timeouts(lab: Lab, profiles: Sequence[GuestProfile]) -> Timeouts:
+    """The run's timeout factor; a run without machines needs no probe of this host's virtualisation."""
+    if any(profile.has_image for profile in profiles):
+        return lab.timeouts
+    return Timeouts(scale=lab.config.timeout_scale or 1.0)
+
+
+def run_provider(
+    lab: Lab, *, profiles: Sequence[GuestProfile], drivers: RunDrivers, run_id: str, evidence: Path
+) -> GuestProvider:
+    """The provider of a run's guests. The hypervisor is connected only where a profile needs it.
+
+    Args:
+        evidence: a directory for what dirty guests leave behind.
+    """
+    machines = {profile.name: profile for profile in profiles if profile.has_image}
+    processes = {profile.name: profile for profile in profiles if not profile.has_image}
+    timeouts = run_timeouts(lab, profiles)
+    makers: dict[str, GuestProvider] = {}
+    if processes and drivers.shim is not None:
+        shim = ShimPool(
+            profiles=processes,
+            build=drivers.shim,
+            driver=drivers.shim_image,
+            timeouts=timeouts,
+            folder=lab.home.runs / run_id,
+            evidence=evidence,
+        )
+        makers.update(dict.fromkeys(processes, shim))
+    if machines and drivers.windows is not None:
+        pool = GuestPool(
+            profiles=machines,
+            start=lab.start_guest,
+            stop=lab.stop_starting,
+            claim=Claim(owner=lab.owner, purpose="run", run=run_id),
+            package=DriverPackage(image=drivers.image or drivers.windows.sys, control=drivers.windows.ctl),
+            slots=lab.slots,
+            events=lab.site().hypervisor.subscribe(),
+            timeouts=timeouts,
+            evidence=evidence,
+        )
+        makers.update(dict.fromkeys(machines, pool))
+    return MixedPool(makers)

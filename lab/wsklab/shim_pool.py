@@ -1,0 +1,256 @@
+"""Shim guests for a run, and runs with guests of several makers. See `wsklab.pool` for guests with a machine."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from wsklab.channel.device import DeviceClient
+from wsklab.crash import CrashReport, Fault
+from wsklab.deadline import Timeouts
+from wsklab.deploy import WSKCTL, DriverPackage, deploy
+from wsklab.errors import HostError, LabError
+from wsklab.lease_protocol import Explanation, GuestHandle, GuestProvider, KeptGuest
+from wsklab.profile import GuestProfile
+from wsklab.shim_guest import ShimGuest
+from wsklab.toolchain import ShimBuild
+
+__all__ = ["MixedPool", "ShimPool"]
+
+#: What the process prints before it breaks off: a rule of the shim, or a sanitizer's finding.
+_FINDINGS: Final = (
+    re.compile(r"^wsklab-shim: (RULE [^\n]*)", re.MULTILINE),
+    re.compile(r"(ERROR: AddressSanitizer[^\n]*)"),
+    re.compile(r"(ERROR: LeakSanitizer[^\n]*)"),
+    re.compile(r"^(\S+:\d+:\d+: runtime error: [^\n]*)", re.MULTILINE),
+)
+_PLACES: Final = 1 << 14
+
+
+class ShimPool:
+    """The shim guests of one run; a `GuestProvider`.
+
+    Args:
+        profiles: those of kind shim that can be asked for.
+        build: the program and our driver.
+        driver: the driver that is loaded; the build's own, or another one for the shim.
+        folder: where the guests' folders are made.
+        evidence: a directory for what dirty guests leave behind.
+    """
+
+    def __init__(
+        self,
+        *,
+        profiles: Mapping[str, GuestProfile],
+        build: ShimBuild,
+        driver: Path | None = None,
+        timeouts: Timeouts,
+        folder: Path,
+        evidence: Path,
+    ) -> None:
+        self._profiles = profiles
+        self._build = build
+        self._package = DriverPackage(image=driver or build.driver)
+        self._timeouts = timeouts
+        self._folder = folder
+        self._evidence = evidence
+        self._numbers = itertools.count(1)
+        self._guests: dict[str, ShimGuest] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:  # noqa: ARG002 - they only ever boot
+        """See `GuestProvider.provide`."""
+        facts = self._profiles[profile]
+        asked_at = time.monotonic()
+        number = next(self._numbers)
+        guest = ShimGuest.start(
+            self._build,
+            name=f"{profile}-{number}",
+            folder=self._folder / f"{profile}-{number}",
+            place=(os.getpid() * 16 + number) % _PLACES,
+            os_build=facts.shim_build,
+            deadline=self._timeouts.after(facts.boot_budget_s),
+        )
+        with self._lock:
+            late = self._closed
+            if not late:
+                self._guests[guest.name] = guest
+        if late:
+            guest.kill()
+            guest.remove()
+            raise HostError("the run is over", why="the pool was closed while a guest was being made")
+        try:
+            return self._make_ready(guest, facts, asked_at)
+        except BaseException:
+            self._discard(guest, "it did not become ready")
+            raise
+
+    def _make_ready(self, guest: ShimGuest, profile: GuestProfile, asked_at: float) -> GuestHandle:
+        with guest.open_channel() as channel:
+            deploy(channel, self._package, self._timeouts, fresh=True)
+            with DeviceClient.open(channel, self._timeouts.after(10), command=f"{WSKCTL} stdio") as client:
+                hello = client.hello
+        system = f"{hello.os_major}.{hello.os_minor}.{hello.os_build}.{hello.os_revision}"
+        return GuestHandle(
+            name=guest.name,
+            profile=profile.name,
+            kind=profile.kind,
+            address=guest.address,
+            host_address=guest.host_address,
+            netns=guest.via.netns,
+            control=guest.control,
+            drive=guest.drive,
+            driver_sha256=self._package.digest,
+            build=f"shim-{self._build.digest[:8]}",
+            os_version=system,
+            ready_s=round(time.monotonic() - asked_at, 3),
+            facts=profile.facts.model_dump(),
+            baseline=profile.baseline_file,
+            console=guest.console.path,
+        )
+
+    def explain(self, name: str, *, operation: str, channel_lost: bool) -> Explanation:
+        """The shim's own words, where it broke off; else the process is alive, and somebody hangs."""
+        with self._lock:
+            guest = self._guests.get(name)
+        if guest is None:
+            raise HostError(f"guest {name} is not of this run", why="it was replaced already")
+        signals: dict[str, object] = {
+            "exit_code": guest.exit_code,
+            "console_tail": guest.console.tail(200),
+            "channel_lost": channel_lost,
+        }
+        finding = _finding(guest.console.text())
+        if finding:
+            return CrashReport(fault=Fault.CRASHED, reason=finding, signals=signals)
+        if guest.exit_code is not None:
+            reason = f"the shim's process ended with {guest.exit_code} and said nothing"
+            return CrashReport(fault=Fault.CRASHED, reason=reason, signals=signals)
+        if operation:
+            reason = f"{operation} is beyond its deadline while the guest is alive"
+            return CrashReport(fault=Fault.HUNG, reason=reason, signals=signals)
+        return CrashReport(
+            fault=Fault.LAB_ERROR,
+            reason="channel lost: the guest is alive, the control channel broke",
+            signals=signals,
+        )
+
+    def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
+        """See `GuestProvider.replace`."""
+        with self._lock:
+            guest = self._guests.get(handle.name)
+        if guest is not None:
+            self._discard(guest, reason)
+        return self.provide(handle.profile, boot=boot)
+
+    def keep(self, handle: GuestHandle, why: str) -> KeptGuest:  # noqa: ARG002
+        """A shim guest ends with its run: it is a process of the lab's."""
+        raise HostError(f"guest {handle.name} cannot be kept", why="a shim guest ends with its run")
+
+    def unkeep(self, kept: KeptGuest) -> None:
+        """None was ever kept."""
+
+    def close(self) -> None:
+        """Power all guests off; what a driver has left over is an error of the run.
+
+        Raises:
+            HostError: a guest ended with a finding; its console is in the evidence.
+        """
+        with self._lock:
+            self._closed = True
+            guests = list(self._guests.values())
+            self._guests.clear()
+        findings = []
+        for guest in guests:
+            code = guest.stop()
+            if code != 0:
+                findings.append(f"{guest.name}: {_finding(guest.console.text()) or f'exit code {code}'}")
+                self._save(guest, f"it ended with {code} when it was powered off")
+            guest.remove()
+        if findings:
+            raise HostError(
+                "a shim guest found something left over at its end",
+                why="; ".join(findings),
+                fix=f"its console is in {self._evidence}",
+            )
+
+    def _save(self, guest: ShimGuest, reason: str) -> None:
+        target = self._evidence / guest.name
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "why.txt").write_text(reason + "\n")
+        with contextlib.suppress(OSError):
+            shutil.copy(guest.console.path, target / "console.log")
+
+    def _discard(self, guest: ShimGuest, reason: str) -> None:
+        guest.kill()
+        self._save(guest, reason)
+        guest.remove()
+        with self._lock:
+            self._guests.pop(guest.name, None)
+
+
+def _finding(console: str) -> str:
+    """The first thing that a shim or a sanitizer complained about, or ""."""
+    found = [match for match in (pattern.search(console) for pattern in _FINDINGS) if match]
+    return min(found, key=lambda match: match.start())[1] if found else ""
+
+
+class MixedPool:
+    """Guests of several makers in one run; a `GuestProvider`.
+
+    Args:
+        makers: who makes the guests of a profile, by the profile's name.
+    """
+
+    def __init__(self, makers: Mapping[str, GuestProvider]) -> None:
+        self._makers = makers
+        self._of: dict[str, GuestProvider] = {}
+
+    def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:
+        """See `GuestProvider.provide`."""
+        maker = self._makers[profile]
+        handle = maker.provide(profile, boot=boot)
+        self._of[handle.name] = maker
+        return handle
+
+    def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
+        """See `GuestProvider.replace`."""
+        maker = self._makers[handle.profile]
+        fresh = maker.replace(handle, reason, boot=boot)
+        self._of[fresh.name] = maker
+        return fresh
+
+    def keep(self, handle: GuestHandle, why: str) -> KeptGuest:
+        """See `GuestProvider.keep`."""
+        return self._makers[handle.profile].keep(handle, why)
+
+    def unkeep(self, kept: KeptGuest) -> None:
+        """See `GuestProvider.unkeep`."""
+        self._makers[kept.profile].unkeep(kept)
+
+    def explain(self, name: str, *, operation: str, channel_lost: bool) -> Explanation:
+        """See `GuestProvider.explain`."""
+        maker = self._of.get(name)
+        if maker is None:
+            raise HostError(f"guest {name} is not of this run")
+        return maker.explain(name, operation=operation, channel_lost=channel_lost)
+
+    def close(self) -> None:
+        """Close all makers; the first error is raised when all were asked."""
+        errors: list[LabError] = []
+        for maker in {id(maker): maker for maker in self._makers.values()}.values():
+            try:
+                maker.close()
+            except LabError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
