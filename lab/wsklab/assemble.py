@@ -345,6 +345,17 @@ class Lab:
         image = self.ensure_image(profile)
         return self._starter(self.site()).start(profile, image, claim, package)
 
+    def fill_spares(self, profile: GuestProfile) -> int:
+        """Make the spares that the setting `up_spares` asks for, unless somebody is at it; how many were made."""
+        lock = FileLock(self.home.cache / f".spares-{profile.name}")
+        try:
+            if not lock.try_acquire():
+                return 0
+            starter = self._starter(self.site())
+            return starter.fill_spares(profile, self.ensure_image(profile), self.owner, self.config.up_spares)
+        finally:
+            lock.release()
+
     def stop_starting(self) -> None:
         """End what other threads are still making; nothing of it is left when this returns."""
         self._starts.stop(Deadline.after(_STOP_S))

@@ -93,6 +93,15 @@ class LabConfig(BaseModel):
         description="private: each fork has a network of its own with the lab; shared: forks take addresses of their "
         "own on the lab's network and reach each other; auto: private in private mode, else shared.",
     )
+    run_spares: Annotated[int, Field(ge=0, le=16)] = Field(
+        default=1,
+        description="Ready, paused guests of each profile that a run keeps after the first one had to be replaced.",
+    )
+    up_spares: Annotated[int, Field(ge=0, le=16)] = Field(
+        default=0,
+        description="Ready, paused guests that `wsklab up` leaves for the next `up` of the same profile, for an hour; "
+        "each holds its memory.",
+    )
     timeout_scale: Annotated[float, Field(gt=0, le=100)] | None = Field(
         default=None,
         description="Factor on every timeout (no unit); quiet windows are not scaled. "

@@ -119,6 +119,7 @@ class Guest:
         via: the network namespace from which its address is reached.
         console: its serial output from the first byte (a fork's: of its template).
         asked_at: when it was asked for, or found (`time.monotonic`).
+        is_ready: whether it is known to be ready: a spare that showed it before it was paused.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class Guest:
         self.key = key
         self.console = ConsoleLog(directory / "console.log")
         self.asked_at = time.monotonic() if asked_at is None else asked_at
+        self.is_ready = False
         self._opener = opener
         self._timeouts = timeouts
         self._wires = wires
@@ -181,7 +183,8 @@ class Guest:
         Raises:
             BootError: as `enter`.
         """
-        self.enter(deadline, ready_check=ready_check).close()
+        if not self.is_ready:
+            self.enter(deadline, ready_check=ready_check).close()
         return self.age_s
 
     def enter(self, deadline: Deadline, *, ready_check: str) -> Channel:

@@ -28,6 +28,7 @@ __all__ = [
     "GRACE",
     "KEEP_EXPIRED",
     "LAST_SLOT",
+    "SPARE",
     "LeaseState",
     "SlotClaim",
     "SlotTable",
@@ -43,6 +44,9 @@ LAST_SLOT = 99
 GRACE = timedelta(minutes=10)
 #: The overlay of an expired guest is kept this long.
 KEEP_EXPIRED = timedelta(hours=24)
+
+#: Purpose of a guest that waits, paused, for the next `up` (see `spares`).
+SPARE = "spare"
 
 #: Claims that are being written.
 _HALF = ".new-"

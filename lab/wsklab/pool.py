@@ -10,9 +10,11 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
+import logging
 import shutil
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wsklab import network
@@ -20,14 +22,17 @@ from wsklab.channel.device import DeviceClient
 from wsklab.crash import CrashReport, classify, gather
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import WSKCTL, DriverPackage, deploy
-from wsklab.errors import HostError, LabError
+from wsklab.errors import HostError, HostFull, LabError
 from wsklab.guest import Claim, Guest
 from wsklab.hypervisor.protocol import DomainEvent, EventSubscription
 from wsklab.lease import DEFAULT_TTL, SlotTable, expiry_after
 from wsklab.lease_protocol import GuestHandle, KeptGuest
 from wsklab.profile import GuestProfile
+from wsklab.spares import rest, rouse
 
 __all__ = ["GuestPool"]
+
+_log = logging.getLogger(__name__)
 
 # How long guests in the making get to be removed.
 _CLOSE_S = 30.0
@@ -47,6 +52,7 @@ class GuestPool:
         events: the hypervisor's events, subscribed before the first guest starts.
         evidence: a directory for what dirty guests leave behind.
         stop: ends what `start` is still making in other threads (`Lab.stop_starting`).
+        spares: how many ready, paused guests of a profile are kept once one of it had to be replaced.
     """
 
     def __init__(
@@ -61,10 +67,14 @@ class GuestPool:
         timeouts: Timeouts,
         evidence: Path,
         stop: Callable[[], None] = lambda: None,
+        spares: int = 0,
     ) -> None:
         self._profiles = profiles
         self._start = start
         self._stop = stop
+        self._spares_wanted = spares
+        self._spares: dict[str, list[GuestHandle]] = {}
+        self._resting: list[str] = []
         self._claim = claim
         self._mark = hashlib.sha256(claim.run.encode()).hexdigest()[:4]
         self._numbers = itertools.count(1)
@@ -93,14 +103,76 @@ class GuestPool:
             BootError: it never became ready. DriverLoadError: the driver did not start.
             HostError: the lab could not make it.
         """
+        with self._at_work():
+            spare = None if boot else self._take_spare(profile)
+            if spare is not None:
+                return spare
+            try:
+                return self._provide(self._profiles[profile], boot=boot)
+            except HostFull:
+                if not self._drop_spare():
+                    raise
+                return self._provide(self._profiles[profile], boot=boot)
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """While a guest is being made: `close` waits for it."""
         with self._lock:
             self._providing += 1
         try:
-            return self._provide(self._profiles[profile], boot=boot)
+            yield
         finally:
             with self._idle:
                 self._providing -= 1
                 self._idle.notify_all()
+
+    def _take_spare(self, profile: str) -> GuestHandle | None:
+        """A ready guest that was kept paused, running again; None when there is none that wakes."""
+        while True:
+            with self._lock:
+                waiting = self._spares.get(profile)
+                handle = waiting.pop() if waiting else None
+                guest = self._guests.get(handle.name) if handle is not None else None
+            if handle is None or guest is None:
+                return None
+            asked_at = time.monotonic()
+            try:
+                rouse(guest, self._timeouts)
+            except LabError as error:
+                self._discard(guest, f"a spare that did not wake: {error.message}")
+                continue
+            return handle.model_copy(update={"ready_s": round(time.monotonic() - asked_at, 3)})
+
+    def _drop_spare(self) -> bool:
+        """Make room: a spare of any profile is the first to go; False when there is none."""
+        with self._lock:
+            handle = next((waiting.pop() for waiting in self._spares.values() if waiting), None)
+            guest = self._guests.get(handle.name) if handle is not None else None
+        if guest is not None:
+            self._destroy(guest)
+        return guest is not None
+
+    def _refill(self, profile: str) -> None:
+        """Make one spare, unless there are enough; a full host, or one that fails, has none."""
+        with self._lock:
+            coming = self._spares.setdefault(profile, [])
+            if len(coming) + self._resting.count(profile) >= self._spares_wanted:
+                return
+            self._resting.append(profile)
+        try:
+            with self._at_work():
+                handle = self._provide(self._profiles[profile], boot=False)
+                with self._lock:
+                    guest = self._guests.get(handle.name)
+                if guest is not None:
+                    rest(guest)
+                    with self._lock:
+                        coming.append(handle)
+        except LabError as error:
+            _log.info("no spare of %s: %s", profile, error)
+        finally:
+            with self._lock:
+                self._resting.remove(profile)
 
     def _provide(self, facts: GuestProfile, *, boot: bool) -> GuestHandle:
         # a name is never used twice: other workers may still know the guest that this one replaces
@@ -175,7 +247,11 @@ class GuestPool:
             guest = self._guests.get(handle.name)
         if guest is not None:
             self._discard(guest, reason)
-        return self.provide(handle.profile, boot=boot)
+        another = self.provide(handle.profile, boot=boot)
+        if self._spares_wanted and not self._closed.is_set():
+            name = f"spare-{handle.profile}"
+            threading.Thread(target=self._refill, args=(handle.profile,), name=name, daemon=True).start()
+        return another
 
     def keep(self, handle: GuestHandle, why: str) -> KeptGuest:
         """Make the guest its user's, as if `up` had made it; the end of the run leaves it alone."""

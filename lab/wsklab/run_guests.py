@@ -71,6 +71,7 @@ def run_provider(
             profiles=machines,
             start=lab.start_guest,
             stop=lab.stop_starting,
+            spares=lab.config.run_spares,
             claim=Claim(owner=lab.owner, purpose="run", run=run_id),
             package=DriverPackage(image=drivers.image or drivers.windows.sys, control=drivers.windows.ctl),
             slots=lab.slots,

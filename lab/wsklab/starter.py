@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from wsklab import spares
 from wsklab.deploy import DriverPackage
 from wsklab.domain_xml import MemoryFile
-from wsklab.errors import HostFull, LabError, UsageError
+from wsklab.errors import HostError, HostFull, LabError, UsageError
 from wsklab.factory import StartPlan
 from wsklab.guest import Claim, Guest
 from wsklab.home import write_text
 from wsklab.image.store import Image
+from wsklab.lease import SPARE
 from wsklab.profile import GuestProfile
 from wsklab.template import Kind, Template, key_of
 from wsklab.template_maker import TemplateMaker
@@ -40,6 +43,29 @@ class GuestStarter:
     maker: TemplateMaker
     refusal: str
 
+    def fill_spares(self, profile: GuestProfile, image: Image, owner: str, count: int) -> int:
+        """Make spares for the next `up` of this user until there are `count`; how many were made.
+
+        Raises:
+            HostError: guests are not forked here, or there is no room.
+        """
+        factory, made = self.maker.factory, 0
+        template = key_of(self.maker.inputs(profile, image, None))
+        while len(spares.waiting(factory, owner, template)) < count:
+            name = f"spare-{uuid.uuid4().hex[:12]}"
+            # of a run that lives as long as this: who is killed here leaves nothing that gc would not take
+            with factory.home.run_alive(name):
+                guest = self.start(profile, image, Claim(owner=owner, purpose=SPARE, run=name))
+                try:
+                    _require_fork(guest)
+                    guest.wait_ready(factory.timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
+                    spares.hand_in(guest)
+                except BaseException:
+                    guest.destroy(factory.slots)
+                    raise
+            made += 1
+        return made
+
     def start(self, profile: GuestProfile, image: Image, claim: Claim, package: DriverPackage | None = None) -> Guest:
         """A guest that boots or has continued its template; in the second case clock and randomness are its own.
 
@@ -51,12 +77,22 @@ class GuestStarter:
         """
         asked_at = time.monotonic()
         with self.maker.starts.working():
-            guest, why = self._try_fork(profile, image, claim, package)
-            if guest is None:
-                self.maker.starts.check()
-                self.maker.ensure_network()
-                guest = self.maker.factory.create(profile, image, claim, StartPlan(why=why))
+            try:
+                guest = self._start(profile, image, claim, package)
+            except HostFull:
+                # spares are the first to go
+                if not spares.drop_one(self.maker.factory, claim.owner):
+                    raise
+                guest = self._start(profile, image, claim, package)
         guest.asked_at = asked_at
+        return guest
+
+    def _start(self, profile: GuestProfile, image: Image, claim: Claim, package: DriverPackage | None) -> Guest:
+        guest, why = self._try_fork(profile, image, claim, package)
+        if guest is None:
+            self.maker.starts.check()
+            self.maker.ensure_network()
+            guest = self.maker.factory.create(profile, image, claim, StartPlan(why=why))
         return guest
 
     def _try_fork(
@@ -71,6 +107,10 @@ class GuestStarter:
         note = _Note(self.maker.store.folder(profile.name) / f".failed-{kind}-{key_of(inputs)}")
         if why := note.refusal():
             return None, why
+        if claim.purpose == "user" and not claim.name and package is None:
+            spare = spares.take(self.maker.factory, claim, key_of(inputs))
+            if spare is not None:
+                return spare, ""
         try:
             with self.maker.template(profile, image, package) as template:
                 guest = self._fork(profile, image, claim, template)
@@ -128,6 +168,11 @@ class _Note:
         """It works."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def _require_fork(guest: Guest) -> None:
+    if guest.record.method != "fork":
+        raise HostError("only forks are kept as spares", why=guest.record.why)
 
 
 def _kind_refusal(profile: GuestProfile) -> str:

@@ -28,7 +28,7 @@ from wsklab.factory import GuestFactory
 from wsklab.guest import Guest, read_record
 from wsklab.home import Home
 from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
-from wsklab.lease import LeaseState, SlotTable, lease_state
+from wsklab.lease import SPARE, LeaseState, SlotTable, lease_state
 from wsklab.network import Wires
 from wsklab.template import TemplateStore
 from wsklab.user_lease import end_if_over, is_kept_for_a_day, power_off
@@ -116,7 +116,8 @@ class Sweeper:
         if metadata is None:
             return
         state = lease_state(metadata, run_is_alive=self.home.run_is_alive, now=now)
-        why = _why_gone(metadata, state)
+        spare = metadata.purpose == SPARE and state in {LeaseState.EXPIRED, LeaseState.OVER}
+        why = "a spare that nobody took" if spare else _why_gone(metadata, state)
         if guest is None and not any(self.home.guests.glob(f"*-{domain.uuid}")):
             why = "its guest directory is gone"
         if not why:
@@ -126,7 +127,7 @@ class Sweeper:
             return
         if self.hypervisor is None or self.hypervisor.lookup(domain.uuid) is None:
             return  # its owner has ended it, and its run, since the list was made
-        if not dry_run and not self._end(domain, guest, state, now):
+        if not dry_run and not self._end(domain, guest, LeaseState.ORPHAN if spare else state, now):
             report.kept += 1
             return
         report.add("guest", guest.name if guest is not None else domain.name, why)

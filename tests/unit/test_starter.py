@@ -7,8 +7,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import pytest
 
-from wsklab import qemu_img, template_maker, waking
+from wsklab import qemu_img, spares, template_maker, waking
 from wsklab.channel.fake import Ended, FakeChannel
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import DriverPackage
@@ -29,11 +29,12 @@ from wsklab.home import Home
 from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
 from wsklab.hypervisor.protocol import DomainState
 from wsklab.image.store import Image
-from wsklab.lease import SlotTable
+from wsklab.lease import SlotTable, expiry_after
 from wsklab.network import Via
 from wsklab.profile import GuestProfile, load_profile
 from wsklab.resources import images_root
 from wsklab.starter import GuestStarter
+from wsklab.sweep import Sweeper
 from wsklab.template import TemplateStore
 from wsklab.template_maker import TemplateMaker
 
@@ -414,3 +415,121 @@ def _wait_for_ever(guest: Guest, waiting: threading.Event) -> None:
     """A guest that never gets ready, and is found off as soon as somebody powers it off."""
     waiting.set()
     raise ChannelLost("no answer")
+
+
+# -- spares --------------------------------------------------------------------------------------
+
+
+def _fill(bench: Bench, count: int) -> int:
+    return bench.starter.fill_spares(bench.profile, bench.image, "me", count)
+
+
+def _up(bench: Bench, **claim: Any) -> Guest:
+    return bench.start(purpose="user", expires=expiry_after(timedelta(hours=2)), **claim)
+
+
+def test_up_takes_a_spare_that_was_ready_before(bench: Bench) -> None:
+    """It was paused, ready and listed as a spare; now it runs, with a right clock, and is the taker's."""
+    assert _fill(bench, 2) == 2
+    assert _fill(bench, 2) == 0
+    waiting = {guest.name: guest for guest in bench.starter.maker.factory.existing()}
+    assert {guest.domain.state() for guest in waiting.values()} == {DomainState.PAUSED}
+    bench.inside.behind_s = 1800.0
+    taken = _up(bench)
+    assert taken.name in waiting
+    assert taken.is_ready
+    assert abs(bench.inside.behind_s) < waking.MAX_SKEW_S
+    assert taken.domain.state() is DomainState.RUNNING
+    metadata = taken.domain.metadata()
+    assert metadata is not None
+    assert (metadata.purpose, metadata.run) == ("user", "r1")
+    assert len(bench.starter.maker.factory.existing()) == 2
+    assert _fill(bench, 2) == 1
+
+
+def test_what_a_spare_does_not_fit_is_a_new_fork(bench: Bench, package: DriverPackage) -> None:
+    """A name, a driver, a fresh boot, somebody else, a run: none of them takes it."""
+    _fill(bench, 1)
+    (spare,) = bench.starter.maker.factory.existing()
+    others = [
+        _up(bench, name="mine"), bench.start(package, purpose="user"), _up(bench, fresh=True),
+        _up(bench, owner="you"), bench.start(),
+    ]  # fmt: skip
+    assert spare.name not in {guest.name for guest in others}
+    assert spare.domain.state() is DomainState.PAUSED
+
+
+def test_a_spare_of_an_older_template_is_not_taken(bench: Bench) -> None:
+    """After any input changed a new template's fork is made."""
+    _fill(bench, 1)
+    (spare,) = bench.starter.maker.factory.existing()
+    bench.profile = bench.profile.model_copy(update={"boot_budget_s": 13.0})
+    assert _up(bench).name != spare.name
+
+
+def test_of_many_takers_one_gets_the_spare(bench: Bench) -> None:
+    """Four at once: one takes it, three get forks; no guest is given twice."""
+    _fill(bench, 1)
+    guests: list[Guest] = []
+    threads = [threading.Thread(target=lambda: guests.append(_up(bench))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({guest.name for guest in guests}) == 4
+    assert [guest.is_ready for guest in guests].count(True) == 1
+
+
+def test_a_spare_that_does_not_wake_is_removed(bench: Bench) -> None:
+    """The user gets a boot in the end, and the broken spare is gone."""
+    _fill(bench, 1)
+    (spare,) = bench.starter.maker.factory.existing()
+    bench.inside.works, bench.inside.behind_s = False, 3600.0
+    assert _up(bench).record.method == "boot"
+    assert not spare.directory.exists()
+
+
+def test_spares_make_room(bench: Bench) -> None:
+    """A full host gives up a spare before it refuses a guest."""
+    _fill(bench, 1)
+    (spare,) = bench.starter.maker.factory.existing()
+
+    def admit(_wanted: object, claims: Sequence[object]) -> None:
+        if claims:
+            raise HostFull("not enough memory")
+
+    factory = replace(bench.starter.maker.factory, admit=admit)
+    full = GuestStarter(maker=replace(bench.starter.maker, factory=factory), refusal="")
+    guest = full.start(bench.profile, bench.image, CLAIM)
+    assert guest.record.method == "fork"
+    assert not spare.directory.exists()
+    with pytest.raises(HostFull):
+        full.start(bench.profile, bench.image, CLAIM)
+
+
+def test_a_spare_that_nobody_took_is_swept(bench: Bench) -> None:
+    """After its hour it goes at once: no grace, no kept overlay."""
+    _fill(bench, 1)
+    factory = bench.starter.maker.factory
+    sweeper = Sweeper(
+        home=bench.home,
+        slots=factory.slots,
+        hypervisor=bench.hypervisor,
+        factory=factory,
+        network_name="x",
+        alone=lambda: nullcontext(True),
+    )
+    assert sweeper.sweep().removed == []
+    later = datetime.now(UTC) + spares.SPARE_TTL + timedelta(seconds=1)
+    assert [(item.kind, item.why) for item in sweeper.expire(now=later).removed] == [
+        ("guest", "a spare that nobody took")
+    ]
+    assert bench.leftovers() == []
+
+
+def test_only_forks_are_spares(bench: Bench) -> None:
+    """Where guests boot there is none, and nothing is left of the attempt."""
+    refused = GuestStarter(maker=bench.starter.maker, refusal="the setting forks is off")
+    with pytest.raises(HostError, match="only forks"):
+        refused.fill_spares(bench.profile, bench.image, "me", 1)
+    assert bench.leftovers() == []

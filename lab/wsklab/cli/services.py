@@ -116,6 +116,19 @@ class Services:
         if metadata is not None:
             guest.domain.set_metadata(dataclasses.replace(metadata, run=""))
 
+    def refill_spares(self, lab: Lab, profile: str) -> None:
+        """Let a process of its own make the spares that the settings ask for; nobody waits for it."""
+        from wsklab.deadline import Deadline
+        from wsklab.process import spawn
+
+        if not lab.config.up_spares:
+            return
+        settings = [f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
+        settings += [f"WSKLAB_UP_SPARES={lab.config.up_spares}"]
+        argv = ["setsid", "--fork", "env", *settings, *self.launcher(os.environ), "internal", "spares", profile]
+        log = lab.home.cache / "spares.log"
+        spawn(argv, stdout=log, stderr=log).wait(Deadline.after(10))
+
     def extend(self, guest: Guest, expires: str) -> str:
         """Let a user's lease end at `expires`, unless it ends later anyway; returns when it ends.
 

@@ -22,6 +22,9 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     command(app, "gc", help="Remove guests, files and claims of this lab home that nobody holds.")(gc)
+    internal = typer.Typer(no_args_is_help=True, rich_markup_mode=None, hidden=True)
+    app.add_typer(internal, name="internal")
+    command(internal, "spares", help="Make the paused, ready guests that the setting up_spares asks for.")(spares)
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, hidden=True)
     app.add_typer(group, name="config")
     command(group, "schema", help="The JSON Schema of wsklab.toml.")(schema)
@@ -91,6 +94,15 @@ def _require_systemd(cli: Runtime, settings: Mapping[str, str], argv: Sequence[s
         fix="let another service run it every five minutes, for example cron: */5 * * * * " + words.replace("%", r"\%"),
         evidence={"command": words},
     )
+
+
+def spares(cli: Runtime, profile: Annotated[str, typer.Argument(metavar="PROFILE")]) -> int:
+    """Fill up; started by `up` when it is done."""
+    with cli.services.lab(cli.config()) as lab:
+        made = lab.fill_spares(lab.profile(profile))
+    cli.output.document({"made": made})
+    cli.output.line(f"{made} made")
+    return exits.OK
 
 
 def schema(cli: Runtime) -> int:

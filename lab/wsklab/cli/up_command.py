@@ -86,6 +86,8 @@ def up(
         guests = _make(cli, lab, order, run)
         for guest in guests:
             cli.services.hand_over(guest)
+        if not fresh:
+            cli.services.refill_spares(lab, chosen.name)
         rows = [describe(cli, lab, guest) for guest in guests]
         ender = lab.lease_ender
     cli.output.document({"guests": rows, "ended_by": ender.kind})
