@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from wsklab.errors import DomainGone, HypervisorError
 from wsklab.hypervisor.events import lifecycle_event
 from wsklab.hypervisor.link import CallTimeoutError, Link, code_name, translate
 from wsklab.hypervisor.protocol import DomainEventKind
+from wsklab.process import run
 
 _LEVELS = {"VIR_ERR_NONE", "VIR_ERR_WARNING", "VIR_ERR_ERROR"}
 _CODES = {name: value for name, value in vars(libvirt).items() if name.startswith("VIR_ERR_") and name not in _LEVELS}
@@ -154,3 +156,17 @@ def test_events_without_news_are_none() -> None:
     """Definitions and unknown events say nothing to the lab."""
     assert lifecycle_event("u", libvirt.VIR_DOMAIN_EVENT_DEFINED, 0) is None
     assert lifecycle_event("u", 999, 0) is None
+
+
+def test_the_event_thread_ends_before_the_interpreter() -> None:
+    """A heartbeat into an interpreter that is being taken down could end the process by SIGSEGV."""
+    code = (
+        "import atexit\n"
+        "from wsklab.hypervisor.events import event_loop\n"
+        "atexit.register(lambda: print(loop.alive))\n"
+        "loop = event_loop()\n"
+        "assert loop.alive\n"
+    )
+    # what was registered last is called first: the loop's own end, then the print
+    result = run([sys.executable, "-c", code], deadline=Deadline.after(30))
+    assert result.stdout == "False\n"

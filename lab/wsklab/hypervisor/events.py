@@ -7,6 +7,7 @@ for by the connection itself, and nobody else opens one.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import threading
@@ -30,14 +31,34 @@ Sink = Callable[[DomainEvent], None]
 
 
 class EventLoop:
-    """The thread that runs libvirt's default event loop for this process."""
+    """The thread that runs libvirt's default event loop for this process, until the interpreter ends.
+
+    It must not outlive the interpreter: a heartbeat that calls into Python while that is being taken down can end
+    the process by SIGSEGV, with its work done and its exit code lost.
+    """
 
     def __init__(self) -> None:
         libvirt.registerErrorHandler(_note_error, None)
         libvirt.virEventRegisterDefaultImpl()
-        libvirt.virEventAddTimeout(_HEARTBEAT_MS, lambda _timer, _opaque: None, None)
-        self._thread = threading.Thread(target=_pump, name="wsklab-libvirt-events", daemon=True)
+        self._timer = libvirt.virEventAddTimeout(_HEARTBEAT_MS, lambda _timer, _opaque: None, None)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._pump, name="wsklab-libvirt-events", daemon=True)
         self._thread.start()
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End the thread; libvirt is deaf afterwards."""
+        self._over.set()
+        libvirt.virEventUpdateTimeout(self._timer, 0)
+        self._thread.join(2.0)
+
+    def _pump(self) -> None:
+        while not self._over.is_set():
+            try:
+                libvirt.virEventRunDefaultImpl()
+            except libvirt.libvirtError as error:
+                # one failed turn (a descriptor that was closed meanwhile) must not make the process deaf
+                _log.warning("libvirt's event loop: %s", error)
 
     @property
     def alive(self) -> bool:
@@ -150,15 +171,6 @@ def unregister(connection: Any, callbacks: list[int]) -> None:
 
 def _event(kind: DomainEventKind, uuid: str, detail: str) -> DomainEvent:
     return DomainEvent(kind=kind, domain=uuid, detail=detail, at=time.monotonic())
-
-
-def _pump() -> None:
-    while True:
-        try:
-            libvirt.virEventRunDefaultImpl()
-        except libvirt.libvirtError as error:
-            # one failed turn (a descriptor that was closed meanwhile) must not make the process deaf
-            _log.warning("libvirt's event loop: %s", error)
 
 
 def _note_error(_context: object, error: tuple[Any, ...]) -> None:

@@ -45,7 +45,8 @@ class FakeProvider:
         kinds: the profiles and their kinds.
         baselines: files of known gaps, by profile.
         faults: `Traits.fault` by profile; "boot" is a guest that never becomes ready, "unkeepable" one that
-            cannot be left to a user, "full" a host without room for a second guest beside a kept one.
+            cannot be left to a user, "wires" guests on wires of their own, "full" a host without room for a second
+            guest beside a kept one.
         explanation: what `explain` says.
     """
 
@@ -88,6 +89,7 @@ class FakeProvider:
             profile=profile,
             kind=kind,
             address="127.0.0.1",
+            netns=Path(f"/nonexistent/{number}") if self._faults.get(profile) == "wires" else None,
             ssh_key=Path("/nonexistent"),
             driver_sha256="0" * 64,
             build=BUILD,

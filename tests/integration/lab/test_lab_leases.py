@@ -39,8 +39,10 @@ class Started:
 
     @property
     def errors(self) -> str:
-        """What it has said on standard error so far."""
-        return (self._folder / "err").read_text()
+        """What it has said on standard error so far, and the problems of its run."""
+        said = (self._folder / "err").read_text()
+        printed = (self._folder / "out").read_text()
+        return said + (f"\n{json.loads(printed).get('problems')}" if printed else "")
 
     @property
     def document(self) -> dict[str, Any]:
