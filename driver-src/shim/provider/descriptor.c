@@ -83,7 +83,9 @@ PSECURITY_DESCRIPTOR WskpDescriptorCache(WSKP_CLIENT *client, PSECURITY_DESCRIPT
         *status = STATUS_INSUFFICIENT_RESOURCES;
         return NULL;
     }
-    memcpy(cached->Acl, acl, size);
+    if (size > 0) {
+        memcpy(cached->Acl, acl, size);
+    }
     cached->Public.Revision = SECURITY_DESCRIPTOR_REVISION;
     cached->Public.Control = present ? DACL_PRESENT : 0;
     cached->Public.Dacl = size == 0 ? NULL : (PACL)cached->Acl;
