@@ -56,6 +56,16 @@ static void RunWork(WSKP_WORK *work) {
     KeLowerIrql(previous);
 }
 
+/* Zeroed; NULL when there is no memory. */
+static WSKP_REQUEST *Allocate(WSKP_OPERATION operation, WSKP_SOCKET *socket) {
+    if (operation == WSKP_CloseSocket && socket->CloseMemory != NULL) {
+        WSKP_REQUEST *request = socket->CloseMemory;
+        socket->CloseMemory = NULL;
+        return request;
+    }
+    return ShimAllocate("request", sizeof(WSKP_REQUEST));
+}
+
 WSKP_REQUEST *WskpRequestBegin(WSKP_OPERATION operation, WSKP_CLIENT *client, WSKP_SOCKET *socket, PIRP irp, NTSTATUS *status) {
     WSKP_REQUEST *request;
     ULONG delayMs = 0;
@@ -66,7 +76,7 @@ WSKP_REQUEST *WskpRequestBegin(WSKP_OPERATION operation, WSKP_CLIENT *client, WS
         return NULL;
     }
     ShimIrpAccept(WskpOperationName(operation), irp);
-    request = ShimAllocate("request", sizeof(*request));
+    request = Allocate(operation, socket);
     if (request == NULL) {
         *status = STATUS_INSUFFICIENT_RESOURCES;
         ShimIrpComplete(irp, *status, 0);

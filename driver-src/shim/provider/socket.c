@@ -27,6 +27,8 @@ static void ForgetOldestClosed(void) {
 static void Free(WSKP_OBJECT *object) {
     WSKP_SOCKET *socket = CONTAINING_RECORD(object, WSKP_SOCKET, Object);
     WskpAssert(socket->State == WSKP_CLOSED && socket->Fd < 0);
+    ShimFree(socket->CloseMemory);
+    socket->CloseMemory = NULL;
     InsertTailList(&Closed, &socket->Link);
     if (++ClosedCount > KEPT_CLOSED) {
         ForgetOldestClosed();
@@ -37,6 +39,11 @@ WSKP_SOCKET *WskpSocketCreate(const WSKP_SOCKET_MODEL *model) {
     WSKP_SOCKET *socket = ShimAllocate("socket", sizeof(*socket));
 
     if (socket == NULL) {
+        return NULL;
+    }
+    socket->CloseMemory = ShimAllocate("close request", sizeof(*socket->CloseMemory));
+    if (socket->CloseMemory == NULL) {
+        ShimFree(socket);
         return NULL;
     }
     socket->Public.Dispatch = WskpDispatchOf(model->Category);
@@ -65,6 +72,7 @@ WSKP_SOCKET *WskpSocketCreate(const WSKP_SOCKET_MODEL *model) {
     WskpEventsInitialize(socket);
     socket->Options.Descriptor = model->Descriptor;
     if (!NT_SUCCESS(WskpPollerAdd(socket->Fd, socket))) {
+        ShimFree(socket->CloseMemory);
         ShimFree(socket);
         return NULL;
     }

@@ -57,6 +57,7 @@ struct WSKP_SOCKET {
 
     WSKP_CALL *Calls;
     LONG Outstanding; /* requests without the close */
+    WSKP_REQUEST *CloseMemory; /* for the request of the close, which must not fail for lack of it (CLOSE-001) */
     WSKP_REQUEST *CloseRequest;
     BOOLEAN TryAgain;    /* the poller's mark */
     BOOLEAN ClosedByWsk; /* there is no request: the accept callback has refused it */

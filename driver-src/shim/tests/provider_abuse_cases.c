@@ -76,6 +76,7 @@ CASE_ABORTS(CloseWhileSomebodySends, "WSK-CLOSE-002") {
     ClientBegin(&Client);
     sender.Socket = Connected(&peer);
     KeInitializeEvent(&sender.Inside, NotificationEvent, FALSE);
+    Pause(50);                                   /* nothing of the socket is under way: an older completion would come first */
     WskpKnobOrder(WSKP_Send, WSKP_ORDER_INLINE); /* the completion routine runs inside WskSend */
     ShimThreadStart("sender", SendAndStay, &sender);
     EventAwait(&sender.Inside);

@@ -30,6 +30,9 @@ static NTSTATUS NTAPI Completed(PDEVICE_OBJECT device, PIRP irp, PVOID context) 
 
 PIRP OperationStart(OPERATION *operation) {
     operation->Irp = IoAllocateIrp(1, FALSE);
+    if (operation->Irp == NULL) {
+        operation->Irp = IoAllocateIrp(1, FALSE); /* the sweep of failures means the provider's, and fails once */
+    }
     CHECK(operation->Irp != NULL);
     operation->Irp->IoStatus.Information = 0xDEADBEEF;
     KeInitializeEvent(&operation->Done, NotificationEvent, FALSE);
@@ -217,11 +220,17 @@ void BufferMake(TEST_BUFFER *buffer, ULONG offset, const ULONG *sizes) {
     for (; sizes[buffer->Count] != 0; buffer->Count++) {
         ULONG size = sizes[buffer->Count];
         PUCHAR memory = ExAllocatePool2(POOL_FLAG_NON_PAGED, size, 0x74736574);
+        if (memory == NULL) {
+            memory = ExAllocatePool2(POOL_FLAG_NON_PAGED, size, 0x74736574);
+        }
         CHECK(memory != NULL);
         memset(memory, 0xCC, size);
         buffer->Memory[buffer->Count] = memory;
         buffer->Size[buffer->Count] = size;
         *place = IoAllocateMdl(memory, size, FALSE, FALSE, NULL);
+        if (*place == NULL) {
+            *place = IoAllocateMdl(memory, size, FALSE, FALSE, NULL);
+        }
         CHECK(*place != NULL);
         MmBuildMdlForNonPagedPool(*place);
         place = &(*place)->Next;
