@@ -56,11 +56,14 @@ static VOID CheckBuffer(OPERATION *Operation, WSKLAB_RECORD *Record) {
     if (BufferRestIntact(buffer, (ULONG)delivered)) {
         Record->flags |= WSKLAB_RECORD_REST_INTACT;
     }
-    if (!Operation->DigestKnown) {
-        Operation->Record.data_digest = BufferDigest(buffer, (ULONG)delivered);
-        Operation->DigestKnown = TRUE;
+    if (delivered != 0 && Record->data_digest == 0) {
+        KIRQL irql;
+
+        Record->data_digest = BufferDigest(buffer, (ULONG)delivered);
+        KeAcquireSpinLock(&Operation->Client->Lock, &irql);
+        Operation->Record.data_digest = Record->data_digest; /* for the next look: it may be long */
+        KeReleaseSpinLock(&Operation->Client->Lock, irql);
     }
-    Record->data_digest = Operation->Record.data_digest;
 }
 
 /* Other than in a data buffer: the guards were looked at, and whether they are intact. */

@@ -81,7 +81,13 @@ static VOID LetGo(OPERATION *Operation, NTSTATUS Status) {
         return;
     }
     if (Releases(&Operation->Submit, &kind)) {
-        ObjectEndRelease(Operation->Client, Operation->Object, NT_SUCCESS(Status) && !Operation->KeepsRest);
+        /* At its client's end what WSK does not take back is given up: the next step must not find it again. */
+        BOOLEAN givenUp = Operation->Internal && Operation->Record.enter_sequence != 0;
+        if (givenUp && !NT_SUCCESS(Status)) {
+            LogLine("client %u: object %u was not taken back (%08x); it is left over\n", Operation->Client->Id,
+                    Operation->Object->Number, (ULONG)Status);
+        }
+        ObjectEndRelease(Operation->Client, Operation->Object, givenUp || (NT_SUCCESS(Status) && !Operation->KeepsRest));
     } else {
         ObjectEndUse(Operation->Client, Operation->Object);
     }

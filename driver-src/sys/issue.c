@@ -143,10 +143,17 @@ static NTSTATUS Acquire(OPERATION *Operation) {
     return status;
 }
 
-/* A queued transport list change ends when the client is deregistered, and not before (WSK-DET-005). */
+/* What ends only when the client detaches: a queued transport list change (WSK-DET-005), and a deregistration, which
+ * waits for every capture and every socket (WSK-DET-002). */
 static BOOLEAN IsBoundToRegistration(const OPERATION *Operation) {
-    return Operation->Submit.function == WSKLAB_FN_CONTROL_CLIENT &&
-           Operation->Submit.control_code == WSK_TRANSPORT_LIST_CHANGE && Operation->ExpectCompletion;
+    switch (Operation->Submit.function) {
+    case WSKLAB_FN_DEREGISTER:
+        return TRUE;
+    case WSKLAB_FN_CONTROL_CLIENT:
+        return Operation->Submit.control_code == WSK_TRANSPORT_LIST_CHANGE && Operation->ExpectCompletion;
+    default:
+        return FALSE;
+    }
 }
 
 static VOID Unbind(OPERATION *Operation) {
@@ -199,6 +206,31 @@ static VOID Returned(OPERATION *Operation, NTSTATUS Status) {
     }
 }
 
+static ULONG64 RecordEnter(OPERATION *Operation) {
+    UCHAR level = KeGetCurrentIrql();
+    ULONG64 sequence = PlatformNextSequence();
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Operation->Client->Lock, &irql);
+    Operation->Record.call_irql = level;
+    Operation->Record.call_thread = PlatformThread();
+    Operation->Record.enter_sequence = sequence;
+    Operation->Record.enter_ns = PlatformNow();
+    KeReleaseSpinLock(&Operation->Client->Lock, irql);
+    return sequence;
+}
+
+static VOID RecordReturn(OPERATION *Operation) {
+    ULONG64 now = PlatformNow();
+    ULONG64 sequence = PlatformNextSequence();
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Operation->Client->Lock, &irql);
+    Operation->Record.return_ns = now;
+    Operation->Record.return_sequence = sequence;
+    KeReleaseSpinLock(&Operation->Client->Lock, irql);
+}
+
 /* The call itself. Nothing that the completion routine may free is touched after it, except our own object. */
 static VOID Issue(OPERATION *Operation) {
     CLIENT *client = Operation->Client;
@@ -207,6 +239,7 @@ static VOID Issue(OPERATION *Operation) {
     KIRQL previous = 0;
     KIRQL irql;
     NTSTATUS status;
+    ULONG64 entered;
 
     Operation->ExpectCompletion = OPERATION_HAS(Operation, FUNCTION_IRP) &&
                                   !(Operation->Submit.switches & WSKLAB_SWITCH_NULL_IRP) &&
@@ -233,17 +266,13 @@ static VOID Issue(OPERATION *Operation) {
     if (raised) {
         KeRaiseIrql(DISPATCH_LEVEL, &previous);
     }
-    Operation->Record.call_irql = KeGetCurrentIrql();
-    Operation->Record.call_thread = PlatformThread();
-    Operation->Record.enter_sequence = PlatformNextSequence();
-    Operation->Record.enter_ns = PlatformNow();
+    entered = RecordEnter(Operation);
     status = CallWsk(Operation);
-    Operation->Record.return_ns = PlatformNow();
-    Operation->Record.return_sequence = PlatformNextSequence();
+    RecordReturn(Operation);
     if (raised) {
         KeLowerIrql(previous);
     }
-    RecordEvent(Operation, WSKLAB_EVENT_CALL_RETURN, status, Operation->Record.enter_sequence);
+    RecordEvent(Operation, WSKLAB_EVENT_CALL_RETURN, status, entered);
     if (!Operation->ExpectCompletion) {
         CallEnd(Operation, status, ControlReturnedBytes(Operation, status));
     }

@@ -81,7 +81,6 @@ typedef struct OPERATION {
     struct OPERATION *NextKept; /* of the socket (SocketKeep) */
     volatile LONG Settled; /* set by whoever decides about the socket to be created or closed */
     BUFFER Buffer;
-    BOOLEAN DigestKnown;
     ADDRESS_ARGUMENT Local;
     ADDRESS_ARGUMENT Remote;
     WSK_PROVIDER_NPI Npi;

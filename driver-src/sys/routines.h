@@ -45,7 +45,20 @@ _IRQL_requires_max_(DISPATCH_LEVEL) NTSTATUS RoutineIndicationInfo(OPERATION *Op
 ULONG64 RoutineNonNull(const VOID *FirstMember, ULONG Count);
 /* How many of the pointers lie inside a loaded image; all ones where nobody can tell. */
 ULONG RoutineInsideImages(const VOID *FirstMember, ULONG Count);
-/* Add flags to the record, and how often the provider is captured now. */
-_IRQL_requires_max_(DISPATCH_LEVEL) VOID RoutineNote(OPERATION *Operation, ULONG Flags);
+/* What a routine has to say in the record. */
+typedef struct TOLD {
+    ULONG Flags;
+    USHORT Version;
+    USHORT LowestVersion;
+    USHORT HighestVersion;
+    ULONG MemberCount;
+    ULONG64 Members;
+    ULONG Count;
+    ULONG Object;
+    WSKLAB_ADDRESS Remote;
+} TOLD;
+
+/* Put it into the record, with how often the provider is captured now. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID RoutineTell(OPERATION *Operation, const TOLD *Told);
 
 #endif

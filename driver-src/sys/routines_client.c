@@ -5,11 +5,21 @@
 
 #define PROVIDER_MEMBERS 6u
 
-_Use_decl_annotations_ VOID RoutineNote(OPERATION *Operation, ULONG Flags) {
+_Use_decl_annotations_ VOID RoutineTell(OPERATION *Operation, const TOLD *Told) {
+    WSKLAB_RECORD *record = &Operation->Record;
     KIRQL irql;
+
     KeAcquireSpinLock(&Operation->Client->Lock, &irql);
-    Operation->Record.flags |= Flags;
-    Operation->Record.captures = (uint32_t)Operation->Client->Registration.Captures;
+    record->flags |= Told->Flags;
+    record->version = Told->Version;
+    record->lowest_version = Told->LowestVersion;
+    record->highest_version = Told->HighestVersion;
+    record->member_count = Told->MemberCount;
+    record->members = Told->Members;
+    record->count = Told->Count;
+    record->object = Told->Object;
+    record->remote = Told->Remote;
+    record->captures = (uint32_t)Operation->Client->Registration.Captures;
     KeReleaseSpinLock(&Operation->Client->Lock, irql);
 }
 
@@ -49,20 +59,22 @@ _Use_decl_annotations_ NTSTATUS RoutineCapture(OPERATION *Operation) {
                                         : WskCaptureProviderNPI(block, infinite ? WSK_INFINITE_WAIT : Operation->Submit.timeout_ms, &npi);
 
     if (NT_SUCCESS(status)) {
+        TOLD told = {0};
         if (!late) {
             RegistrationCaptured(client, &npi, &same);
-            if (npi.Dispatch != NULL) {
-                Operation->Record.version = npi.Dispatch->Version;
-            }
+            told.Version = npi.Dispatch != NULL ? npi.Dispatch->Version : 0;
         }
-        RoutineNote(Operation, NpiFlags(&npi) | (same ? WSKLAB_RECORD_SAME_NPI : 0));
+        told.Flags = NpiFlags(&npi) | (same ? WSKLAB_RECORD_SAME_NPI : 0);
+        RoutineTell(Operation, &told);
     }
     return status;
 }
 
 _Use_decl_annotations_ NTSTATUS RoutineReleaseNpi(OPERATION *Operation) {
+    const TOLD nothing = {0};
+
     WskReleaseProviderNPI(&Operation->Client->Registration.Block);
-    RoutineNote(Operation, 0);
+    RoutineTell(Operation, &nothing);
     return STATUS_SUCCESS;
 }
 
@@ -77,8 +89,8 @@ _Use_decl_annotations_ NTSTATUS RoutineQueryCharacteristics(OPERATION *Operation
     NTSTATUS status = WskQueryProviderCharacteristics(&Operation->Client->Registration.Block, &characteristics);
 
     if (NT_SUCCESS(status)) {
-        Operation->Record.lowest_version = characteristics.LowestVersion;
-        Operation->Record.highest_version = characteristics.HighestVersion;
+        const TOLD told = {.LowestVersion = characteristics.LowestVersion, .HighestVersion = characteristics.HighestVersion};
+        RoutineTell(Operation, &told);
     }
     return status;
 }
@@ -113,16 +125,16 @@ ULONG RoutineInsideImages(const VOID *FirstMember, ULONG Count) {
 
 _Use_decl_annotations_ NTSTATUS RoutineProviderInfo(OPERATION *Operation) {
     const WSK_PROVIDER_DISPATCH *dispatch = Operation->Npi.Dispatch;
+    TOLD told = {.Flags = NpiFlags(&Operation->Npi)};
 
-    RoutineNote(Operation, NpiFlags(&Operation->Npi));
-    if (dispatch == NULL) {
-        return STATUS_DEVICE_NOT_READY;
+    if (dispatch != NULL) {
+        told.Version = dispatch->Version;
+        told.MemberCount = PROVIDER_MEMBERS;
+        told.Members = RoutineNonNull(&dispatch->WskSocket, PROVIDER_MEMBERS);
+        told.Count = RoutineInsideImages(&dispatch->WskSocket, PROVIDER_MEMBERS);
     }
-    Operation->Record.version = dispatch->Version;
-    Operation->Record.member_count = PROVIDER_MEMBERS;
-    Operation->Record.members = RoutineNonNull(&dispatch->WskSocket, PROVIDER_MEMBERS);
-    Operation->Record.count = RoutineInsideImages(&dispatch->WskSocket, PROVIDER_MEMBERS);
-    return STATUS_SUCCESS;
+    RoutineTell(Operation, &told);
+    return dispatch != NULL ? STATUS_SUCCESS : STATUS_DEVICE_NOT_READY;
 }
 
 static PEPROCESS OwningProcess(const WSKLAB_SUBMIT *Submit) {

@@ -116,7 +116,7 @@ static NTSTATUS LookAtData(OPERATION *Operation, const OBJECT *Object) {
     return status;
 }
 
-static NTSTATUS LookAtDatagram(OPERATION *Operation, const WSK_DATAGRAM_INDICATION *Datagram) {
+static NTSTATUS LookAtDatagram(OPERATION *Operation, const WSK_DATAGRAM_INDICATION *Datagram, WSKLAB_ADDRESS *Remote) {
     LEDGER *ledger = &Operation->Client->Ledger;
     ULONG length = (ULONG)Datagram->Buffer.Length;
     ULONG control = Datagram->ControlInfo != NULL ? Datagram->ControlInfoLength : 0;
@@ -138,8 +138,8 @@ static NTSTATUS LookAtDatagram(OPERATION *Operation, const WSK_DATAGRAM_INDICATI
     Operation->ControlLength = Datagram->ControlInfoLength;
     if (Datagram->RemoteAddress != NULL) {
         ULONG bytes = Datagram->RemoteAddress->sa_family == AF_INET6 ? WSKLAB_SOCKADDR_IN6_SIZE : WSKLAB_SOCKADDR_IN_SIZE;
-        Operation->Record.remote.length = (USHORT)bytes;
-        RtlCopyMemory(Operation->Record.remote.bytes, Datagram->RemoteAddress, bytes);
+        Remote->length = (USHORT)bytes;
+        RtlCopyMemory(Remote->bytes, Datagram->RemoteAddress, bytes);
     }
     return STATUS_SUCCESS;
 }
@@ -147,13 +147,17 @@ static NTSTATUS LookAtDatagram(OPERATION *Operation, const WSK_DATAGRAM_INDICATI
 /* The bytes of a kept indication as they are now (WSK-DATA-015). WSK is not called. */
 _Use_decl_annotations_ NTSTATUS RoutineIndicationInfo(OPERATION *Operation) {
     const OBJECT *object = Operation->Object;
-    const WSK_DATAGRAM_INDICATION *datagram;
+    TOLD told = {.Object = object->Number, .Count = object->Count};
+    NTSTATUS status = STATUS_NOT_FOUND;
 
-    Operation->Record.object = object->Number;
-    Operation->Record.count = object->Count;
     if (object->Kind == WSKLAB_OBJECT_DATA) {
-        return LookAtData(Operation, object);
+        status = LookAtData(Operation, object);
+    } else {
+        const WSK_DATAGRAM_INDICATION *datagram = IndicationDatagram(object->Pointer, Operation->Submit.index);
+        if (datagram != NULL) {
+            status = LookAtDatagram(Operation, datagram, &told.Remote);
+        }
     }
-    datagram = IndicationDatagram(object->Pointer, Operation->Submit.index);
-    return datagram != NULL ? LookAtDatagram(Operation, datagram) : STATUS_NOT_FOUND;
+    RoutineTell(Operation, &told);
+    return status;
 }

@@ -56,9 +56,11 @@ _Use_decl_annotations_ NTSTATUS RoutineClose(OPERATION *Operation) {
 _Use_decl_annotations_ NTSTATUS RoutineSocketInfo(OPERATION *Operation) {
     const SOCKET *socket = Operation->Socket;
 
-    Operation->Record.member_count = MemberCount(socket); /* members that this Windows does not have are never read */
-    Operation->Record.members = RoutineNonNull(socket->Wsk->Dispatch, Operation->Record.member_count);
-    Operation->Record.count = RoutineInsideImages(socket->Wsk->Dispatch, Operation->Record.member_count);
-    RoutineNote(Operation, socket->Wsk->Dispatch == socket->Dispatch ? WSKLAB_RECORD_SAME_DISPATCH : 0);
+    TOLD told = {.MemberCount = MemberCount(socket)}; /* members that this Windows does not have are never read */
+
+    told.Members = RoutineNonNull(socket->Wsk->Dispatch, told.MemberCount);
+    told.Count = RoutineInsideImages(socket->Wsk->Dispatch, told.MemberCount);
+    told.Flags = socket->Wsk->Dispatch == socket->Dispatch ? WSKLAB_RECORD_SAME_DISPATCH : 0;
+    RoutineTell(Operation, &told);
     return STATUS_SUCCESS;
 }

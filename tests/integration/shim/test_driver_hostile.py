@@ -1,0 +1,70 @@
+"""Random requests against the driver in the shim: sanitizers, the shim's rules, and nothing left over at the end."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from hostile_requests import request
+from local_shim import LocalShim
+
+from wsklab.abi import Ioctl
+from wsklab.channel.operations import WskClient
+from wsklab.deadline import Deadline
+from wsklab.errors import DeadlineExceeded
+
+SEED = int(os.environ.get("WSKLAB_FUZZ_SEED", "20261122"))
+ROUNDS = int(os.environ.get("WSKLAB_FUZZ_ROUNDS", "1500"))
+#: Requests under way at a time: they meet each other in the driver.
+_BATCH = 20
+
+
+def soon(seconds: float = 15.0) -> Deadline:
+    return Deadline.after(seconds)
+
+
+def bombard(client: WskClient, rng: random.Random, rounds: int) -> int:
+    """So many requests in batches; how many were answered."""
+    device = client._device
+    answered = 0
+    batch = []
+    for _ in range(rounds):
+        code, data, room = request(rng)
+        if code == Ioctl.QUIESCE:
+            continue  # it ends the client for good
+        batch.append((room, device.submit_ioctl(code, data, room, soon(120))))
+        if len(batch) < _BATCH:
+            continue
+        for size, pending in batch:
+            try:
+                result = pending.result(soon(0.3))
+            except DeadlineExceeded:  # a wait whose time was made minutes long: it can be cancelled
+                pending.cancel()
+                result = pending.result(soon(30))
+            assert len(result.data) <= size
+            assert result.information <= size
+            answered += 1
+        batch.clear()
+    return answered
+
+
+@pytest.mark.parametrize("seed", range(SEED, SEED + 4))
+def test_hostile_requests(shim: LocalShim, seed: int) -> None:
+    """Each is answered within its bounds, the client ends, the driver unloads, and nothing is left over."""
+    rng = random.Random(seed)  # noqa: S311 -- repeatable on purpose
+    with shim.clients() as (client,):
+        assert bombard(client, rng, ROUNDS) > ROUNDS // 3
+        ledger = client.ledger().client
+        assert ledger.balanced
+
+
+def test_a_fresh_client_works_beside_a_hostile_one(shim: LocalShim) -> None:
+    """What one handle does is nothing to another."""
+    rng = random.Random(SEED)  # noqa: S311 -- repeatable on purpose
+    with shim.clients(2) as (hostile, honest):
+        bombard(hostile, rng, ROUNDS // 3)
+        record = honest.create_listening_socket_sample()
+        assert record.succeeded
+        assert honest.close_socket(record.new_socket).succeeded
+        assert honest.ledger().client.at_rest
