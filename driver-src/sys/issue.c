@@ -275,6 +275,7 @@ static VOID Issue(OPERATION *Operation) {
     RecordEvent(Operation, WSKLAB_EVENT_CALL_RETURN, status, entered);
     if (!Operation->ExpectCompletion) {
         CallEnd(Operation, status, ControlReturnedBytes(Operation, status));
+        DropNewSocket(Operation); /* called without an IRP: none will come, and its number is free */
     }
     LeaveProvider(Operation);
     if (Operation->Socket != NULL && !isClose) {

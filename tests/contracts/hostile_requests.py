@@ -31,9 +31,14 @@ _ON_SOCKET = (
 )
 _SENDS = (Function.SEND, Function.CONNECT_EX, Function.DISCONNECT, Function.SEND_TO, Function.SEND_MESSAGES)
 _RECEIVES = (Function.RECEIVE, Function.RECEIVE_FROM)
+#: A client that has deregistered can do little else: these come seldom.
+_ENDS = (
+    *(Function.REGISTER, Function.RELEASE_NPI, Function.DEREGISTER, Function.NMR_REGISTER, Function.NMR_DEREGISTER),
+)
 #: What most conversations are about comes more often.
 _FUNCTIONS = (
-    *Function,
+    *(function for function in Function if function not in _ENDS),
+    *(Function.SOCKET, Function.SOCKET, Function.BIND, Function.ACCEPT, Function.CONNECT, Function.RECEIVE),
     *(
         Function.SOCKET,
         Function.SOCKET,
@@ -129,7 +134,7 @@ def script(rng: random.Random) -> tuple[dict[str, object], bytes]:
 
 def submit(rng: random.Random) -> tuple[dict[str, object], bytes]:
     """Fields and trailing data of a SUBMIT that mostly makes sense."""
-    function = rng.choice(_FUNCTIONS)
+    function = rng.choice(_ENDS if rng.random() < 0.003 else _FUNCTIONS)
     data = rng.randbytes(rng.randrange(64)) if function in _SENDS else b""
     length = len(data) or (rng.randrange(1, 64) if function in _RECEIVES else 0)
     values: dict[str, object] = {

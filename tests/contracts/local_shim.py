@@ -14,6 +14,7 @@ from shim_build import MISSING, build
 from wsklab.channel.device import DeviceClient
 from wsklab.channel.operations import WskClient
 from wsklab.deadline import Deadline
+from wsklab.errors import ChannelLost
 from wsklab.records import SocketAddress
 
 __all__ = ["LOOPBACK", "MISSING", "LocalShim", "address_of", "peer_listener"]
@@ -42,13 +43,15 @@ class LocalShim:
     def clients(self, count: int = 1, *, call_s: float = 20.0) -> Iterator[list[WskClient]]:
         """So many handles of one driver; at the end the shim unloads it, and whatever is left over fails the test."""
         control = DeviceClient.open(self, Deadline.after(60))  # type: ignore[arg-type]
-        with control:
-            clients = [WskClient(control.open_device(DEVICE), call_s=call_s) for _ in range(count)]
-            yield clients
-            for client in clients:
-                client.close()
-        stream = self.streams.pop()
-        code = stream.wait(30)
+        try:
+            with control:
+                clients = [WskClient(control.open_device(DEVICE), call_s=call_s) for _ in range(count)]
+                yield clients
+                for client in clients:
+                    client.close()
+        except ChannelLost as lost:
+            raise AssertionError(f"the shim ended in the middle:\n{self.errors.read_text()[-6000:]}") from lost
+        code = self.streams.pop().wait(30)
         assert code == 0, f"the shim ended with {code}:\n{self.errors.read_text()[-6000:]}"
 
 

@@ -44,17 +44,22 @@ NTSTATUS NTAPI IoSetCompletionRoutineEx(PDEVICE_OBJECT DeviceObject, PIRP Irp, P
 }
 
 /* The routine of one stack location; TRUE when it keeps the IRP, which may be gone then. */
-static BOOLEAN Invoke(IRP_INFO *info, PIRP irp, const IO_STACK_LOCATION *location) {
+static BOOLEAN Invoke(IRP_INFO *info, PIRP irp, const IO_STACK_LOCATION *location, ULONG completion) {
     PDEVICE_OBJECT device = irp->CurrentLocation <= irp->StackCount ? IoGetCurrentIrpStackLocation(irp)->DeviceObject : NULL;
     BOOLEAN pending = irp->PendingReturned;
     SHIM_CALLOUT callout;
     NTSTATUS status;
 
+    __atomic_store_n(&info->InRoutine, TRUE, __ATOMIC_SEQ_CST);
     ShimCalloutBegin(&callout, "a completion routine", KeGetCurrentIrql(), FALSE);
     status = location->CompletionRoutine(device, irp, location->Context);
     ShimCalloutEnd(&callout);
     if (status == STATUS_MORE_PROCESSING_REQUIRED) {
         return TRUE;
+    }
+    __atomic_store_n(&info->InRoutine, FALSE, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&info->Completions, __ATOMIC_SEQ_CST) != completion) {
+        ShimAbort("double-completion", "a completion routine returned %08x for an IRP that somebody has completed meanwhile", status);
     }
     if (IrpState(info) == IRP_GONE) {
         ShimAbort("irp-freed", "a completion routine freed the IRP and returned %08x: the I/O manager goes on with it", status);
@@ -73,9 +78,12 @@ static BOOLEAN IsCalled(const IRP *irp, const IO_STACK_LOCATION *location) {
 }
 
 static void RequireCompletable(IRP_INFO *info, const IRP *irp) {
+    BOOLEAN kept = IrpState(info) == IRP_COMPLETING && info->Kind == IRP_IO_MANAGER &&
+                   __atomic_load_n(&info->InRoutine, __ATOMIC_SEQ_CST);
     char before[500];
 
-    if (IrpState(info) != IRP_SENT) {
+    /* A routine that keeps the IRP may have handed it to another thread, which may be faster than its return. */
+    if (IrpState(info) != IRP_SENT && !kept) {
         StackDescribe(before, sizeof(before), info->Completer, 6);
         ShimAbort("double-completion", "IoCompleteRequest of an IRP that nobody holds; it was completed at %s", before);
     }
@@ -93,6 +101,7 @@ static void RequireCompletable(IRP_INFO *info, const IRP *irp) {
 VOID NTAPI IofCompleteRequest(PIRP Irp, CCHAR PriorityBoost) {
     IRP_INFO *info = IrpInfo("IoCompleteRequest", Irp);
     BOOLEAN kept = FALSE;
+    ULONG completion;
 
     UNREFERENCED_PARAMETER(PriorityBoost);
     ShimRequireIrql("IoCompleteRequest", DISPATCH_LEVEL);
@@ -100,6 +109,7 @@ VOID NTAPI IofCompleteRequest(PIRP Irp, CCHAR PriorityBoost) {
     RequireCompletable(info, Irp);
     ShimYield("IoCompleteRequest");
     StackCapture(info->Completer, FRAMES);
+    completion = __atomic_add_fetch(&info->Completions, 1, __ATOMIC_SEQ_CST);
     IrpSetState(info, IRP_COMPLETING);
     while (!kept && Irp->CurrentLocation <= Irp->StackCount) {
         PIO_STACK_LOCATION location = Irp->Tail.Overlay.CurrentStackLocation;
@@ -111,16 +121,17 @@ VOID NTAPI IofCompleteRequest(PIRP Irp, CCHAR PriorityBoost) {
         /* What is done with is wiped, as the I/O manager does; major and minor function stay. */
         memset((char *)location + 2, 0, sizeof(*location) - 2);
         if (called.CompletionRoutine != NULL && IsCalled(Irp, &called)) {
-            kept = Invoke(info, Irp, &called);
+            kept = Invoke(info, Irp, &called, completion);
         } else if (Irp->PendingReturned && Irp->CurrentLocation <= Irp->StackCount) {
             IoMarkIrpPending(Irp);
         }
     }
     if (kept) {
-        /* The driver has it again, unless the routine has freed it or sent it on. */
-        if (IrpState(info) == IRP_COMPLETING) {
+        /* The driver has it again, unless the routine has freed it, sent it on, or had it completed by another thread. */
+        if (IrpState(info) == IRP_COMPLETING && __atomic_load_n(&info->Completions, __ATOMIC_SEQ_CST) == completion) {
             IrpSetState(info, info->Kind == IRP_IO_MANAGER ? IRP_SENT : IRP_IDLE);
         }
+        __atomic_store_n(&info->InRoutine, FALSE, __ATOMIC_SEQ_CST);
     } else if (info->Kind != IRP_IO_MANAGER) {
         ShimAbort("irp-not-kept", "nobody kept a driver's own IRP (status %08x): the I/O manager would free it, and with it the "
                                   "system", Irp->IoStatus.Status);

@@ -23,7 +23,10 @@ static void Check(const char *function, const DISPATCHER_HEADER *header) {
                     header->Type == OBJECT_NOTIFICATION_TIMER || header->Type == OBJECT_SYNCHRONIZATION_TIMER;
 
     ShimRequireNonPaged("a dispatcher object", header, sizeof(*header));
-    if (!known || header->WaitListHead.Flink == NULL || header->WaitListHead.Flink->Blink != &header->WaitListHead) {
+    SchedLock(); /* others link and unlink their waits */
+    known = known && header->WaitListHead.Flink != NULL && header->WaitListHead.Flink->Blink == &header->WaitListHead;
+    SchedUnlock();
+    if (!known) {
         ShimAbort("uninitialised", "%s on an object at %p that was never initialised (type %u)", function, (const void *)header,
                   header->Type);
     }

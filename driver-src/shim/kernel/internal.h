@@ -217,6 +217,8 @@ typedef struct IRP_INFO {
     const void *Owner;
     void *Maker[FRAMES];
     void *Completer[FRAMES];
+    ULONG Completions; /* calls of IoCompleteRequest */
+    BOOLEAN InRoutine; /* a completion routine is running, or has just kept the IRP */
     /* For IRPs of the I/O manager. */
     BOOLEAN Returned;
     NTSTATUS ReturnedStatus;
