@@ -272,6 +272,10 @@ class Lab:
         )
         return Site(hypervisor=hypervisor, factory=factory, via=via)
 
+    def starter(self) -> GuestStarter:
+        """Who starts guests here."""
+        return self._starter(self.site())
+
     def _starter(self, site: Site) -> GuestStarter:
         private = site.factory.wires is not None and self.config.wire is not WireSetting.SHARED
         refusal = "" if self.config.forks else "the setting forks is off"
@@ -343,7 +347,7 @@ class Lab:
             HostFull: not enough memory, disk or processors, or the user's quota is reached.
         """
         image = self.ensure_image(profile)
-        return self._starter(self.site()).start(profile, image, claim, package)
+        return self.starter().start(profile, image, claim, package)
 
     def fill_spares(self, profile: GuestProfile) -> int:
         """Make the spares that the setting `up_spares` asks for, unless somebody is at it; how many were made."""
@@ -351,8 +355,7 @@ class Lab:
         try:
             if not lock.try_acquire():
                 return 0
-            starter = self._starter(self.site())
-            return starter.fill_spares(profile, self.ensure_image(profile), self.owner, self.config.up_spares)
+            return self.starter().fill_spares(profile, self.ensure_image(profile), self.owner, self.config.up_spares)
         finally:
             lock.release()
 

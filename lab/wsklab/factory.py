@@ -90,8 +90,19 @@ class GuestFactory:
         """The domain's name: the lab's mark and the guest's name."""
         return f"wsklab-{self.home.short_id}-{name}"
 
-    def create(self, profile: GuestProfile, image: Image, claim: Claim, plan: StartPlan | None = None) -> Guest:
+    def create(
+        self,
+        profile: GuestProfile,
+        image: Image,
+        claim: Claim,
+        plan: StartPlan | None = None,
+        *,
+        paused: bool = False,
+    ) -> Guest:
         """Define and start a guest on a fresh overlay; it runs when this returns: it boots, or continues its template.
+
+        Args:
+            paused: whether it is only prepared, and runs when it is resumed (`Domain.resume`).
 
         Raises:
             UsageError: the name is taken. HostFull: no slot or no room. HypervisorError, HostCommandError, ImageError.
@@ -119,16 +130,18 @@ class GuestFactory:
                     (chosen.backing or (image.disk,))[0], directory / "overlay.qcow2", self.timeouts.after(30)
                 )
                 _prepare_console(directory / "console.log", chosen.console)
-                self._power_on(domain, spec, record, chosen)
+                self._power_on(domain, spec, record, chosen, paused=paused)
                 return self._guest(record, directory, domain, asked_at=asked_at)
             except BaseException:
                 self._undo(record, directory)
                 raise
 
-    def _power_on(self, domain: Domain, spec: DomainSpec, record: GuestRecord, plan: StartPlan) -> None:
+    def _power_on(
+        self, domain: Domain, spec: DomainSpec, record: GuestRecord, plan: StartPlan, *, paused: bool
+    ) -> None:
         """Start it, by way of a pause where something is to be done before its first instruction."""
         if not record.wire and plan.state is None:
-            domain.start()
+            domain.start(paused=paused)
             return
         domain.start(paused=True)
         if record.wire and self.wires is not None:
@@ -137,7 +150,8 @@ class GuestFactory:
             domain.thaw(plan.state, self.timeouts.after(10))
             # The next start is an ordinary boot from the overlay: nothing waits for a state, no template is needed.
             self.hypervisor.redefine(replace(spec, memory_file=None, incoming=False))
-        domain.resume()
+        if not paused:
+            domain.resume()
 
     def _undo(self, record: GuestRecord, directory: Path) -> None:
         """Take back a guest that did not come into being; a daemon that is just starting again gets some time."""
