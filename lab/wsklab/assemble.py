@@ -272,14 +272,14 @@ class Lab:
         )
         return Site(hypervisor=hypervisor, factory=factory, via=via)
 
-    def starter(self) -> GuestStarter:
-        """Who starts guests here."""
-        return self._starter(self.site())
-
-    def _starter(self, site: Site) -> GuestStarter:
-        private = site.factory.wires is not None and self.config.wire is not WireSetting.SHARED
+    def starter(self, *, together: bool = False) -> GuestStarter:
+        """Who starts guests here; `together`: guests that reach each other."""
+        site = self.site()
+        wanted = self.config.wire
+        shared = wanted is WireSetting.SHARED or (together and wanted is WireSetting.AUTO)
+        private = site.factory.wires is not None and not shared
         refusal = "" if self.config.forks else "the setting forks is off"
-        if self.config.wire is WireSetting.PRIVATE and not private:
+        if self.config.wire is WireSetting.PRIVATE and site.factory.wires is None:
             refusal = "the setting wire asks for private wires, and only the lab's own daemon (private mode) has them"
         emulator = shutil.which("qemu-system-x86_64")
         maker = TemplateMaker(
@@ -347,7 +347,7 @@ class Lab:
             HostFull: not enough memory, disk or processors, or the user's quota is reached.
         """
         image = self.ensure_image(profile)
-        return self.starter().start(profile, image, claim, package)
+        return self.starter(together=claim.together).start(profile, image, claim, package)
 
     def fill_spares(self, profile: GuestProfile) -> int:
         """Make the spares that the setting `up_spares` asks for, unless somebody is at it; how many were made."""

@@ -99,6 +99,7 @@ class Claim:
         expires: RFC 3339, or "" for a run's lease.
         name: the guest's name, or "" for one made from profile and slot.
         fresh: whether it must boot from its image, whatever would be faster.
+        together: whether other guests must be able to reach it: then it is on the lab's network.
     """
 
     owner: str
@@ -107,6 +108,7 @@ class Claim:
     expires: str = ""
     name: str = ""
     fresh: bool = False
+    together: bool = False
 
 
 class Guest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from wsklab.profile import GuestProfile
 from wsklab.shim_pool import MixedPool, ShimPool
 from wsklab.toolchain import BuildResult, ShimBuild
 
-__all__ = ["RunDrivers", "run_provider", "run_timeouts"]
+__all__ = ["RunDrivers", "run_provider", "run_timeouts", "wants_several"]
+
+_SEVERAL = re.compile(r"^\s*(?:@|pytestmark\b.*)pytest\.mark\.lab_guests\(", re.MULTILINE)
 
 #: The suffix of a driver for the shim.
 _SHIM_DRIVER = ".so"
@@ -44,13 +47,30 @@ def run_timeouts(lab: Lab, profiles: Sequence[GuestProfile]) -> Timeouts:
     return Timeouts(scale=lab.config.timeout_scale or 1.0)
 
 
+def wants_several(cases: Sequence[Path]) -> bool:
+    """Whether any case in these files and folders leases several guests at once.
+
+    Guests are started before pytest has collected anything, so the files are looked at for the mark.
+    """
+    files = [file for path in cases for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
+    return any(_SEVERAL.search(file.read_text(encoding="utf-8", errors="replace")) for file in files)
+
+
 def run_provider(
-    lab: Lab, *, profiles: Sequence[GuestProfile], drivers: RunDrivers, run_id: str, evidence: Path
+    lab: Lab,
+    *,
+    profiles: Sequence[GuestProfile],
+    drivers: RunDrivers,
+    run_id: str,
+    evidence: Path,
+    cases: Sequence[Path] = (),
 ) -> GuestProvider:
     """The provider of a run's guests. The hypervisor is connected only where a profile needs it.
 
     Args:
         evidence: a directory for what dirty guests leave behind.
+        cases: files and folders of the cases: where one of them leases several guests, all guests of the run can
+            reach each other; else each fork has a wire of its own.
     """
     machines = {profile.name: profile for profile in profiles if profile.has_image}
     processes = {profile.name: profile for profile in profiles if not profile.has_image}
@@ -72,7 +92,7 @@ def run_provider(
             start=lab.start_guest,
             stop=lab.stop_starting,
             spares=lab.config.run_spares,
-            claim=Claim(owner=lab.owner, purpose="run", run=run_id),
+            claim=Claim(owner=lab.owner, purpose="run", run=run_id, together=wants_several(cases)),
             package=DriverPackage(image=drivers.image or drivers.windows.sys, control=drivers.windows.ctl),
             slots=lab.slots,
             events=lab.site().hypervisor.subscribe(),

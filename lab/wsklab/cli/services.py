@@ -333,6 +333,7 @@ class Services:
             cleaned: gets a line about what was put away.
         """
         from wsklab.pytest_plugin.suite import options_of, run_suite
+        from wsklab.resources import conformance_root
         from wsklab.results.store import new_run_id
         from wsklab.run_guests import run_provider, run_timeouts
 
@@ -347,7 +348,11 @@ class Services:
         )
         with lab.home.run_alive(run_id):
             folder = results.absolute() / run_id / "evidence" / "guests"
-            pool = run_provider(lab, profiles=profiles, drivers=drivers, run_id=run_id, evidence=folder)
+            named = [path for word in pytest_args if (path := Path(word.partition("::")[0])).exists()]
+            pool = run_provider(
+                lab, profiles=profiles, drivers=drivers, run_id=run_id, evidence=folder,
+                cases=[conformance_root(), *named],
+            )  # fmt: skip
             try:
                 return run_suite(pool, options, workers=workers, extra=pytest_args, output=output)
             finally:
