@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsklab.errors import HostFull
-from wsklab.lease import SlotClaim
+from wsklab.lease import SHARED_LEASES, SlotClaim
 
 __all__ = ["Limits", "Room", "fitting", "require_room", "workers_for"]
 
 #: What QEMU itself takes beside the guest's memory, in MiB (translation cache of 128 MiB included).
 _OVERHEAD_MIB = 192
-
-#: Shared leases that one guest carries at the same time, as the broker hands them out.
-_SHARED_LEASES = 4
 
 _GIVE_BACK = "`wsklab list` shows the guests, `wsklab down NAME` gives one back"
 
@@ -161,4 +158,4 @@ def workers_for(guests: int, cores: int) -> int:
 
     No more than a guest carries shared leases, and none that the host's processors could not serve.
     """
-    return max(guests, min(guests * _SHARED_LEASES, 2 * cores))
+    return max(guests, min(guests * SHARED_LEASES, 2 * cores))

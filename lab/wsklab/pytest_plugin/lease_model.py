@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from wsklab.errors import LeaseError
+from wsklab.lease import SHARED_LEASES
 
 __all__ = ["Grant", "LeaseModel"]
 
@@ -77,7 +78,7 @@ class LeaseModel:
         shared_limit: how many shared leases one guest carries at the same time.
     """
 
-    def __init__(self, *, shared_limit: int = 4) -> None:
+    def __init__(self, *, shared_limit: int = SHARED_LEASES) -> None:
         self._shared_limit = shared_limit
         self._guests: dict[str, _Guest] = {}
         self._waiting: list[_Request] = []
