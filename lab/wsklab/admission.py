@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsklab.errors import HostFull
-from wsklab.lease import SHARED_LEASES, SlotClaim
+from wsklab.lease import SlotClaim
 
 __all__ = ["Limits", "Room", "fitting", "require_room", "workers_for"]
 
@@ -153,9 +153,11 @@ def fitting(room: Room, wanted: Sequence[SlotClaim], claims: Sequence[SlotClaim]
     return max(room.cores // max(len(wanted), 1), 1)
 
 
-def workers_for(guests: int, cores: int) -> int:
-    """How many workers keep that many guests busy: a case waits more than it computes, so there are more than guests.
+def workers_for(shared_leases: Sequence[int], cores: int) -> int:
+    """How many workers keep guests busy: a case waits more than it computes, so there may be more than guests.
 
-    No more than a guest carries shared leases, and none that the host's processors could not serve.
+    Args:
+        shared_leases: of each guest, how many cases it carries at the same time.
+        cores: processors of the host; each serves two workers.
     """
-    return max(guests, min(guests * SHARED_LEASES, 2 * cores))
+    return max(len(shared_leases), min(sum(shared_leases), 2 * cores))

@@ -28,7 +28,6 @@ __all__ = [
     "GRACE",
     "KEEP_EXPIRED",
     "LAST_SLOT",
-    "SHARED_LEASES",
     "SPARE",
     "LeaseState",
     "SlotClaim",
@@ -52,8 +51,6 @@ SPARE = "spare"
 #: Claims that are being written.
 _HALF = ".new-"
 
-#: Shared leases of a run that one guest carries at the same time.
-SHARED_LEASES = 4
 #: How long a guest is a user's when nobody says otherwise.
 DEFAULT_TTL = timedelta(hours=4)
 

@@ -73,6 +73,7 @@ class GuestHandle(BaseModel):
         verifier: Driver Verifier mode, `off` where there is none.
         method: `fork` or `boot`; `why` says what stopped a fork.
         ready_s: seconds from the request to the ready guest.
+        shared_leases: how many cases may use it at the same time.
         facts: what the profile says the guest can do (`irql_real`, `event_callbacks`, ...).
         baseline: the profile's file of known gaps.
         console: the console log of the guest, on the host.
@@ -101,6 +102,7 @@ class GuestHandle(BaseModel):
     why: str = ""
     ready_s: float = 0.0
     slot: int = 0
+    shared_leases: int = 4
     facts: dict[str, bool | str | None] = Field(default_factory=dict)
     baseline: Path | None = None
     console: Path | None = None

@@ -217,6 +217,7 @@ class GuestPool:
             why=guest.record.why,
             ready_s=round(ready_s, 3),
             slot=guest.record.slot,
+            shared_leases=profile.shared_leases,
             facts=profile.facts.model_dump(),
             baseline=profile.baseline_file,
             console=guest.console.path,

@@ -127,6 +127,7 @@ class GuestProfile(_Section):
         recipe: how its image is made; None when the image can only be imported.
         boot_budget_s: seconds from start to ready on KVM; scaled by the lab's timeout factor.
         ready_check: a command that succeeds in a guest that is ready.
+        shared_leases: how many cases may use it at the same time; 1 where they would get in each other's way.
         facts: what it can do.
         baseline: file name of its known deviations, beside the profile.
         notes: for people.
@@ -149,6 +150,7 @@ class GuestProfile(_Section):
     recipe: Recipe | None = None
     boot_budget_s: Annotated[float, Field(gt=0)]
     ready_check: str
+    shared_leases: Annotated[int, Field(ge=1, le=16)] = 4
     facts: Facts
     baseline: str = "baseline.toml"
     notes: str = ""

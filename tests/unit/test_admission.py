@@ -82,11 +82,21 @@ def test_how_many_fit(profiles: int, there: int, each: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("guests", "cores", "workers"), [(1, 1, 2), (1, 2, 4), (2, 2, 4), (8, 2, 8), (1, 64, 4), (4, 64, 16)]
+    ("carries", "cores", "workers"),
+    [
+        ([4], 1, 2),
+        ([4], 2, 4),
+        ([4, 4], 2, 4),
+        ([4] * 8, 2, 8),
+        ([4], 64, 4),
+        ([4] * 4, 64, 16),
+        ([1, 1], 64, 2),
+        ([1, 4], 64, 5),
+    ],
 )
-def test_how_many_workers(guests: int, cores: int, workers: int) -> None:
-    """One for each guest at least, four at most, and two for each core in between."""
-    assert workers_for(guests, cores) == workers
+def test_how_many_workers(carries: list[int], cores: int, workers: int) -> None:
+    """One for each guest at least, as many as the guests carry at most, and two for each core in between."""
+    assert workers_for(carries, cores) == workers
 
 
 def test_this_host_can_be_measured(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from wsklab.errors import LeaseError
 from wsklab.pytest_plugin.lease_model import PORTS_PER_LEASE, Grant, LeaseModel
 
 PROFILES = ("a", "b")
+#: Shared leases that a guest of the profile carries.
+LIMITS = {"a": 2, "b": 1}
 
 
 def test_shared_leases_share_and_exclusive_ones_do_not() -> None:
@@ -176,7 +178,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = LeaseModel(shared_limit=2)
+        self.model = LeaseModel()
         self.profile_of: dict[str, str] = {}
         self.waiting: list[Asked] = []
         self.out: dict[int, Grant] = {}
@@ -197,7 +199,7 @@ class LeaseMachine(RuleBasedStateMachine):
         """A guest becomes ready."""
         name = f"{profile}{len(self.profile_of)}"
         self.profile_of[name] = profile
-        self.model.add_guest(name, profile)
+        self.model.add_guest(name, profile, limit=LIMITS[profile])
         self.pump()
 
     @rule(
@@ -296,7 +298,7 @@ class LeaseMachine(RuleBasedStateMachine):
                     assert not grant.exclusive
                     assert not other.exclusive
         for name in self.profile_of:
-            assert sum(name in grant.guests for grant in self.out.values()) <= 2
+            assert sum(name in grant.guests for grant in self.out.values()) <= LIMITS[self.profile_of[name]]
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
@@ -314,7 +316,7 @@ class LeaseMachine(RuleBasedStateMachine):
         for name in set(self.profile_of) - self.gone - self.dirty:
             holders = [grant for grant in self.out.values() if name in grant.guests]
             alone = any(grant.exclusive for grant in holders)
-            if not alone and len(holders) < (1 if exclusive else 2):
+            if not alone and len(holders) < (1 if exclusive else LIMITS[self.profile_of[name]]):
                 found.append(name)
         return found
 

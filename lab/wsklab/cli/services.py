@@ -310,7 +310,8 @@ class Services:
             wanted = [SlotClaim.of(profile, lab.owner) for profile in profiles]
             each = fitting(room, wanted, lab.slots.claims(), lab.limits)
         workers = lab.config.workers
-        return each, workers_for(each * len(profiles), room.cores) if workers == "auto" else workers
+        carries = [profile.shared_leases for profile in profiles] * each
+        return each, workers_for(carries, room.cores) if workers == "auto" else workers
 
     def run_suite(
         self,

@@ -262,7 +262,7 @@ class Broker:
             self._coming[profile] -= 1
             self._handles[handle.name] = handle
             self.seen.append(handle)
-            self._model.add_guest(handle.name, profile)
+            self._model.add_guest(handle.name, profile, limit=handle.shared_leases)
             self._pump()
 
     def _failed(self, profile: str, error: LabError) -> None:

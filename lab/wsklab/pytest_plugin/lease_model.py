@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from wsklab.errors import LeaseError
-from wsklab.lease import SHARED_LEASES
 
 __all__ = ["Grant", "LeaseModel"]
 
@@ -56,6 +55,7 @@ class Grant:
 @dataclass(slots=True)
 class _Guest:
     profile: str
+    limit: int
     holders: set[int] = field(default_factory=set)
     exclusive: bool = False
     dirty: bool = False
@@ -72,14 +72,9 @@ class _Request:
 
 
 class LeaseModel:
-    """The state. Not thread-safe: the broker guards it with one lock.
+    """The state. Not thread-safe: the broker guards it with one lock."""
 
-    Args:
-        shared_limit: how many shared leases one guest carries at the same time.
-    """
-
-    def __init__(self, *, shared_limit: int = SHARED_LEASES) -> None:
-        self._shared_limit = shared_limit
+    def __init__(self) -> None:
         self._guests: dict[str, _Guest] = {}
         self._waiting: list[_Request] = []
         self._out: dict[int, Grant] = {}
@@ -101,11 +96,11 @@ class LeaseModel:
         """The clean guests of a profile."""
         return tuple(name for name, guest in self._guests.items() if guest.profile == profile and not guest.dirty)
 
-    def add_guest(self, name: str, profile: str) -> None:
-        """A guest is ready."""
+    def add_guest(self, name: str, profile: str, *, limit: int = 4) -> None:
+        """A guest is ready; `limit` is how many shared leases it carries at the same time."""
         if name in self._guests:
             raise LeaseError(f"guest {name} was offered twice")
-        self._guests[name] = _Guest(profile)
+        self._guests[name] = _Guest(profile, limit)
 
     def request(self, owner: str, profiles: Sequence[str], *, exclusive: bool, fresh: bool = False) -> int:
         """Queue up; returns the ticket. An owner holds or waits for one lease at a time.
@@ -235,7 +230,7 @@ class LeaseModel:
     def _has_room(self, guest: _Guest, request: _Request) -> bool:
         if guest.dirty or guest.exclusive:
             return False
-        return not guest.holders if request.exclusive else len(guest.holders) < self._shared_limit
+        return not guest.holders if request.exclusive else len(guest.holders) < guest.limit
 
     def _free_block(self, ticket: int) -> int:
         """The port block of a lease: they go round, so that a port rests before it is used again."""
