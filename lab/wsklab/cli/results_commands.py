@@ -1,4 +1,4 @@
-"""`results list|show|import`."""
+"""`results list|show|compare|import`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="results")
     command(group, "list", help="The runs whose results are here, newest first.")(list_runs)
     command(group, "show", help="The matrix of a run; default: the newest.")(show)
+    command(group, "compare", help="What differs between two runs, two guests, or two builds of the driver.")(compare)
     command(group, "import", help="Take in what the kit brought back from a Windows machine.")(import_kit)
 
 
@@ -65,6 +66,28 @@ def show(
     cli.output.draw(cli.services.matrix(document))
     cli.output.line(f"results: {document.results_dir}")
     return exits.OK
+
+
+Side = Annotated[str, typer.Argument(metavar="RUN[:PROFILE[@DRIVER]]", help="A run, a guest of it, a driver on it.")]
+
+
+def compare(cli: Runtime, first: Side, second: Side) -> int:
+    """Show what differs; 1 when the second has findings that the first has not."""
+    pairs = cli.services.compare_runs(_root(cli), first, second)
+    for pair in pairs:
+        cli.output.line(f"A {pair.a.title}")
+        cli.output.line(f"B {pair.b.title}")
+        rows = [[change.rule, str(change.a or ""), str(change.b or ""), _first(change.why)] for change in pair.rules]
+        cli.output.table("", ("rule", "A", "B", "why"), rows)
+        values = [[value.rule, value.name, value.a, value.b] for value in pair.values]
+        cli.output.table("", ("rule", "written down", "A", "B"), values)
+        cli.output.line(f"{pair.same} rules with the same verdict, {len(pair.rules)} that differ")
+    cli.output.document({"comparisons": pairs})
+    return exits.FINDING if any(pair.regressions for pair in pairs) else exits.OK
+
+
+def _first(why: tuple[str, ...]) -> str:
+    return why[0] if why else ""
 
 
 def import_kit(

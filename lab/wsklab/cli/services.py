@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wsklab.pe_check import Finding
     from wsklab.profile import GuestProfile
     from wsklab.ready_times import ReadyTimes
+    from wsklab.results.compare import Comparison
     from wsklab.results.model import RunDocument
     from wsklab.results.store import RunSummary
     from wsklab.run_guests import RunDrivers
@@ -377,6 +378,18 @@ class Services:
         from wsklab.results.store import load_run
 
         return load_run(root, run_id).document
+
+    def compare_runs(self, root: Path, first: str, second: str) -> tuple[Comparison, ...]:
+        """What differs between two runs, guests or drivers; see `results.compare`.
+
+        Raises:
+            UsageError: a side is not there, or means several where one is wanted.
+        """
+        from wsklab.results.compare import compare, parse_side
+        from wsklab.results.store import load_run
+
+        a, b = parse_side(first), parse_side(second)
+        return compare(load_run(root, a.run_id), load_run(root, b.run_id), a, b)
 
     def import_kit(self, file: Path, root: Path, *, by: str) -> RunDocument:
         """Keep what the kit brought back as a run.
