@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -224,6 +225,62 @@ def listen(via: Via, address: tuple[str, int], *, backlog: int = 16) -> socket.s
     listener = _bound(via, address, socket.SOCK_STREAM)
     listener.listen(backlog)
     return listener
+
+
+def black_hole(via: Via, host: str) -> tuple[socket.socket, socket.socket]:
+    """A TCP port of the host where connection requests vanish: neither answered nor refused.
+
+    A listener whose queue of one is full and that nobody accepts from: Linux drops what comes then (tcp(7),
+    tcp_abort_on_overflow off, as it is by default).
+
+    Returns:
+        the listener, whose `getsockname` is the address, and the connection that fills it; close both.
+    """
+    listener = listen(via, (host, 0), backlog=0)
+    try:
+        filler = inside(via, lambda: socket.create_connection(listener.getsockname()[:2], timeout=5.0))
+    except BaseException:
+        listener.close()
+        raise
+    return listener, filler
+
+
+_SYN, _RST = 0x02, 0x04
+
+
+def bare_syn(via: Via, source: str, target: tuple[str, int]) -> Callable[[], None]:
+    """Ask for a TCP connection with one bare packet, and return how to take it back: a reset from the same port.
+
+    The host's own TCP knows nothing of it, so nothing is repeated, and an answer is reset by the host by itself.
+
+    Raises:
+        HostError: raw sockets are for root.
+    """
+    try:
+        raw = inside(via, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP))
+    except PermissionError as error:
+        raise HostError("no raw socket can be opened", why=str(error), fix="private mode as root has them") from error
+    holder = _bound(via, (source, 0), socket.SOCK_STREAM)  # keeps the port for us
+    port = int(holder.getsockname()[1])
+    sequence = int.from_bytes(os.urandom(4), "big")
+    raw.sendto(_tcp_packet((source, port), target, sequence, _SYN), (target[0], 0))
+
+    def leave() -> None:
+        with raw, holder:
+            raw.sendto(_tcp_packet((source, port), target, sequence + 1, _RST), (target[0], 0))
+
+    return leave
+
+
+def _tcp_packet(source: tuple[str, int], target: tuple[str, int], sequence: int, flags: int) -> bytes:
+    """A TCP header without data; the kernel puts the IP header before it."""
+    head = struct.pack(">HHIIBBHHH", source[1], target[1], sequence & 0xFFFFFFFF, 0, 5 << 4, flags, 8192, 0, 0)
+    summed = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
+    summed += struct.pack(">BBH", 0, socket.IPPROTO_TCP, len(head)) + head
+    total = sum(int.from_bytes(summed[at : at + 2], "big") for at in range(0, len(summed), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return head[:16] + struct.pack(">H", ~total & 0xFFFF) + head[18:]
 
 
 def bind_datagram(via: Via, address: tuple[str, int]) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 
 from wsklab import network
 from wsklab.channel.answers import NetTable
@@ -90,6 +91,18 @@ class ChannelLink:
     def listen(self) -> socket.socket:
         """See `GuestLink`."""
         return network.listen(self._via, (self.host_address, 0))
+
+    def black_hole(self) -> tuple[socket.socket, socket.socket]:
+        """See `GuestLink`."""
+        return network.black_hole(self._via, self.host_address)
+
+    def knock(self, port: int) -> Callable[[], None]:
+        """See `GuestLink`."""
+        return network.bare_syn(self._via, self.host_address, (self._handle.address, port))
+
+    def bind_datagram(self) -> socket.socket:
+        """See `GuestLink`."""
+        return network.bind_datagram(self._via, (self.host_address, 0))
 
     def close(self) -> None:
         """End both; a guest that is gone is no error."""

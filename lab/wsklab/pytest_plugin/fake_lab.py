@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from wsklab import network
 from wsklab.channel.answers import NetEntry, NetTable
 from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline
@@ -205,6 +206,20 @@ class FakeLink:
     def listen(self) -> socket.socket:
         """A real loopback listener."""
         return socket.create_server(("127.0.0.1", 0))
+
+    def black_hole(self) -> tuple[socket.socket, socket.socket]:
+        """A real one on loopback."""
+        return network.black_hole(network.Via(), "127.0.0.1")
+
+    def knock(self, port: int) -> Callable[[], None]:
+        """The model has no half-open connections."""
+        raise HostError(f"the model knows no half-open connections: port {port}")
+
+    def bind_datagram(self) -> socket.socket:
+        """A real loopback socket."""
+        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        bound.bind(("127.0.0.1", 0))
+        return bound
 
     def close(self) -> None:
         """End the model's handles."""

@@ -84,6 +84,19 @@ class GuestLink(Protocol):
     def listen(self) -> socket.socket:
         """A listening socket at `host_address`, any port."""
 
+    def black_hole(self) -> tuple[socket.socket, socket.socket]:
+        """A port of `host_address` where connection requests vanish; see `network.black_hole`."""
+
+    def knock(self, port: int) -> Callable[[], None]:
+        """Ask for a connection to a port of the guest and return how to go away before it is answered.
+
+        Raises:
+            HostError: this host cannot.
+        """
+
+    def bind_datagram(self) -> socket.socket:
+        """A UDP socket at `host_address`, any port."""
+
     def close(self) -> None: ...
 
 

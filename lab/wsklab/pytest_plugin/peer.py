@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from wsklab.deadline import Deadline
-from wsklab.errors import ChannelLost
+from wsklab.deadline import Deadline, pause
+from wsklab.errors import ChannelLost, DeadlineExceeded
 from wsklab.pytest_plugin.links import GuestLink
+from wsklab.pytest_plugin.peer_datagram import DatagramPeer
 
-__all__ = ["Connection", "Listener", "Peer"]
+__all__ = ["BlackHole", "Connection", "Listener", "Peer"]
+
+
+#: No flood is larger.
+MOST_OF_A_FLOOD = 256
 
 
 @contextlib.contextmanager
@@ -54,8 +59,10 @@ class Connection:
             parts.extend(part)
         return bytes(parts)
 
-    def end(self) -> str:
+    def end(self, within_s: float | None = None) -> str:
         """Wait for the connection's end: `closed` (end of stream), `reset`, or `open` when none came in time."""
+        limit = self._socket.gettimeout()
+        self._socket.settimeout(limit if within_s is None else within_s)
         try:
             while self._socket.recv(65536):
                 pass
@@ -63,7 +70,40 @@ class Connection:
             return "reset"
         except TimeoutError:
             return "open"
+        finally:
+            self._socket.settimeout(limit)
         return "closed"
+
+    def receives_until_the_end(self) -> bytes:
+        """Everything that comes before the end, however it comes."""
+        parts = bytearray()
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while part := self._socket.recv(65536):
+                parts += part
+        return bytes(parts)
+
+    def throttle(self) -> None:
+        """Make the receive window small for good: whoever sends much without being read, soon sees it closed."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+    def receive_slowly(self, length: int, *, piece: int, pause_s: float) -> bytes:
+        """As `receive`, a piece at a time with a pause after each."""
+        parts = bytearray()
+        while len(parts) < length:
+            part = self.receive(min(piece, length - len(parts)))
+            if not part:
+                break
+            parts += part
+            pause(pause_s)
+        return bytes(parts)
+
+    def was_reset(self) -> bool:
+        """Whether the guest has aborted the connection: tried by sending, which only an aborted one refuses."""
+        try:
+            self._socket.send(b"?")
+            return self.end(1.0) == "reset"
+        except OSError:
+            return True
 
     def finish(self) -> None:
         """Say that nothing more will be sent; receiving goes on."""
@@ -97,16 +137,45 @@ class Listener:
         self._opened.callback(connection.close)
         return connection
 
+    def accepts_another(self, within_s: float) -> bool:
+        """Whether one more connection comes within so long."""
+        limit = self._socket.gettimeout()
+        self._socket.settimeout(within_s)
+        try:
+            self._socket.accept()[0].close()
+        except TimeoutError:
+            return False
+        finally:
+            self._socket.settimeout(limit)
+        return True
+
     def close(self) -> None:
         """Stop listening; connections that wait are reset."""
         self._socket.close()
 
 
+class BlackHole:
+    """An address of the wire where connection requests are neither answered nor refused.
+
+    A listener that accepts nobody and whose queue is full: Linux drops what comes then.
+    """
+
+    def __init__(self, listener: socket.socket, filler: socket.socket) -> None:
+        self._sockets = (filler, listener)
+        self.host, self.port = listener.getsockname()[:2]
+
+    def close(self) -> None:
+        """Let go of it: what still tries is refused."""
+        for one in self._sockets:
+            one.close()
+
+
 class Peer:
     """Makes connections and listeners on the guest's wire; a case's fixture closes all that are left."""
 
-    def __init__(self, link: GuestLink, limit_s: float) -> None:
+    def __init__(self, link: GuestLink, guest: str, limit_s: float) -> None:
         self._link = link
+        self._guest = guest
         self._limit_s = limit_s
         self._open: contextlib.ExitStack = contextlib.ExitStack()
 
@@ -141,6 +210,52 @@ class Peer:
         listener = Listener(self._link.listen(), self._limit_s, self._open)
         self._open.callback(listener.close)
         return listener
+
+    def flood(self, port: int, count: int) -> int:
+        """Open up to `count` connections at the same time, and reset them all; how many were taken.
+
+        Bounded on purpose: it tests the guest's queue, not its endurance.
+        """
+        taken: list[Connection] = []
+        for _ in range(min(count, MOST_OF_A_FLOOD)):
+            try:
+                raw = self._link.connect(port, Deadline.after(min(self._limit_s, 1.0)))
+            except (ChannelLost, DeadlineExceeded):
+                break
+            taken.append(Connection(raw, self._limit_s))
+        for connection in taken:
+            connection.reset()
+        return len(taken)
+
+    def tries(self, port: int, within_s: float) -> str:
+        """How an attempt to connect ends: `connected` (and closed again), `refused`, or `silent` when nothing came."""
+        try:
+            self._link.connect(port, Deadline.after(within_s)).close()
+        except ChannelLost:
+            return "refused"
+        except DeadlineExceeded:
+            return "silent"
+        return "connected"
+
+    def knock(self, port: int) -> Callable[[], None]:
+        """Ask for a connection and return how to go away before it is answered.
+
+        Raises:
+            HostError: this host cannot.
+        """
+        return self._link.knock(port)
+
+    def datagram(self) -> DatagramPeer:
+        """A UDP socket for the driver's datagrams."""
+        made = DatagramPeer(self._link.bind_datagram(), self._guest, self._limit_s)
+        self._open.callback(made.close)
+        return made
+
+    def black_hole(self) -> BlackHole:
+        """An address where connection requests vanish."""
+        hole = BlackHole(*self._link.black_hole())
+        self._open.callback(hole.close)
+        return hole
 
     def close(self) -> None:
         """Close everything."""
