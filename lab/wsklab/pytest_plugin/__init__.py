@@ -26,6 +26,7 @@ import pytest
 
 from wsklab.errors import LabError, UsageError
 from wsklab.pytest_plugin import hooks, workers
+from wsklab.pytest_plugin.attachment import Attachment, attachment
 from wsklab.pytest_plugin.case import CASE, Case, Worker, case_name
 from wsklab.pytest_plugin.fixtures import LeasedGuest, guest, lab_guests, observe, peer, wsk
 from wsklab.pytest_plugin.needs import lacks, need_of, profile_of, profiles_for, rules_of
@@ -39,11 +40,13 @@ from wsklab.pytest_plugin.session import SESSION, RunSession
 from wsklab.rules import Catalogue, Rule, load_catalogue
 
 __all__ = [
+    "Attachment",
     "LeasedGuest",
     "Observe",
     "ObservedClient",
     "Peer",
     "Scene",
+    "attachment",
     "guest",
     "lab_guests",
     "observe",
@@ -189,6 +192,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if lacking:
         pytest.skip(lacking)
     if item.get_closest_marker("hazard") is not None and not worker.options.hazard:
+        case.left_out = True
         pytest.skip("it can crash the guest: run it with --hazard, in guests that can be thrown away")
 
 
@@ -199,6 +203,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     case = pyfuncitem.stash.get(CASE, None)
     if case is None or case.observe is None:
         return (yield)
+    if case.why_not:
+        try:
+            case.observe.not_run(case.why_not)
+        except CaseOver:
+            pytest.skip(case.why_not)
     left_out = ""
     try:
         result = yield

@@ -91,6 +91,10 @@ class Case:
     dirty: bool = False
     settled: bool = False
     reset_s: float = 0.0
+    #: why it would hang or raise on this guest, so that it is not run
+    why_not: str = ""
+    #: a hazard that was not asked for
+    left_out: bool = False
     story: Story | None = None
     started: str = field(default_factory=now)
     _clock: float = field(default_factory=time.monotonic)
@@ -199,22 +203,31 @@ class Case:
         __tracebackhide__ = True
         self.settled = True
         for client in self.clients:
-            client.settle()
+            if not client.finished:
+                client.settle()
         assert self.observe is not None
         self.observe.conclude()
 
     def judge(self) -> None:
         """Judge what has ended, after the case failed: nothing is awaited any more."""
         for client in self.clients:
-            client.judge()
+            if not client.finished:
+                client.judge()
 
     def records(self) -> list[Record]:
         """The records of all clients of the case."""
         return [record for client in self.clients for record in client.records]
 
+    def whole_timeline(self) -> list[str]:
+        """The timeline at the moment of a failure: what the driver has heard since is fetched first."""
+        for client in self.clients:
+            if not client.finished:
+                client.look_back()
+        return self.timeline()
+
     def timeline(self) -> list[str]:
         """The timeline of all clients of the case."""
-        return timeline(self.records())
+        return timeline(self.records(), [event for client in self.clients for event in client.heard.events])
 
     # ---- result
 
@@ -249,7 +262,11 @@ class Case:
             return self.observe.results(self.verdict, first)
         # the case never began: nothing was observed
         verdict = RuleVerdict.NOT_RUN if self.verdict is CaseVerdict.SKIPPED else RuleVerdict.LAB_ERROR
-        return tuple(RuleResult(rule=rule_id, verdict=verdict, notes=(first,)) for rule_id in self.rules)
+        told = self.rules
+        if self.left_out:
+            # the dangerous part of a rule that was left out takes nothing from the rest of the rule
+            told = tuple(rule for rule in told if self.worker.catalogue.get(rule).hazard == "all")
+        return tuple(RuleResult(rule=rule_id, verdict=verdict, notes=(first,)) for rule_id in told)
 
     def _first_line(self) -> str:
         return self.message.splitlines()[0] if self.message else ""

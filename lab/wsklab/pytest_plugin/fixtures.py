@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import pytest
 
@@ -13,9 +15,10 @@ from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.errors import ChannelLost, GuestCommandError, LabError
 from wsklab.lease_protocol import GuestHandle
+from wsklab.pytest_plugin.baseline import load_baseline
 from wsklab.pytest_plugin.case import CASE, Case
 from wsklab.pytest_plugin.links import GuestLink, Reload
-from wsklab.pytest_plugin.observe import Observe, load_baseline
+from wsklab.pytest_plugin.observe import Observe
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.peer import Peer
 
@@ -23,6 +26,18 @@ __all__ = ["LeasedGuest", "guest", "lab_guests", "observe", "peer", "wsk"]
 
 #: Seconds that an ordinary operation, a peer's call or a command may take, before scaling.
 CALL_S = 10.0
+
+
+#: The commands that add and take away a local address, by kind; documentation addresses that no network has.
+_ANOTHER_ADDRESS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "wine": ("linux: ip addr add 198.51.100.77/32 dev eth0", "linux: ip addr del 198.51.100.77/32 dev eth0"),
+        "windows": (
+            "netsh interface ipv4 add address interface=1 address=127.77.0.1 mask=255.255.255.255 store=active",
+            "netsh interface ipv4 delete address interface=1 address=127.77.0.1 store=active",
+        ),
+    }
+)
 
 
 class LeasedGuest:
@@ -75,6 +90,32 @@ class LeasedGuest:
         """Unload our driver and load it again, in two steps each time; the case is exclusive and has no client open."""
         return self.link.reload(times, self.within(10.0 * times))
 
+    def finish(self, client: ObservedClient) -> None:
+        """End a client before the case's end: everything is closed, awaited, judged and accounted for."""
+        client.settle()
+        _check_ledger(client, self)
+        client.close()
+        client.finished = True
+
+    @property
+    def can_change_addresses(self) -> bool:
+        """Whether `another_address` knows how on this kind of guest."""
+        return self.handle.kind in _ANOTHER_ADDRESS
+
+    @contextlib.contextmanager
+    def another_address(self) -> Iterator[None]:
+        """One more local address of the guest, for as long as it lasts.
+
+        Raises:
+            LookupError: nobody knows how on this kind of guest.
+        """
+        add, remove = _ANOTHER_ADDRESS[self.handle.kind]
+        self.run(add)
+        try:
+            yield
+        finally:
+            self.run(remove)
+
     def device(self, path: str) -> IoctlDevice:
         """Open any device of the guest, of any driver; the case closes it."""
         return self.link.open_device(path, self.within())
@@ -103,14 +144,12 @@ def guest(request: pytest.FixtureRequest) -> Iterator[LeasedGuest]:
         pytest.skip("this pytest run has no guests: start it with `wsklab run`")
     handle = case.acquire()
     try:
+        baseline = load_baseline(handle.baseline, case.worker.catalogue)
         case.observe = Observe(
-            case.worker.catalogue,
-            case.rules,
-            kind=handle.kind,
-            facts=handle.facts,
-            gaps=load_baseline(handle.baseline, case.worker.catalogue),
+            case.worker.catalogue, case.rules, kind=handle.kind, facts=handle.facts, gaps=baseline.gaps
         )
-        case.observe.story = case.timeline
+        case.why_not = baseline.why_not(case.case)
+        case.observe.story = case.whole_timeline
         case.restart_driver()
         yield LeasedGuest(case, handle)
     finally:
@@ -146,6 +185,8 @@ def wsk(request: pytest.FixtureRequest, guest: LeasedGuest) -> Iterator[Observed
     yield guest.client()
     failures: list[LabError | AssertionError] = []
     for client in case.clients:
+        if client.finished:
+            continue
         try:
             try:
                 if case.settled and not case.dirty:
@@ -162,7 +203,7 @@ def wsk(request: pytest.FixtureRequest, guest: LeasedGuest) -> Iterator[Observed
 @pytest.fixture
 def peer(guest: LeasedGuest) -> Iterator[Peer]:
     """The other end of the driver's connections, on the guest's wire."""
-    made = Peer(guest.link, guest.timeouts.seconds(CALL_S))
+    made = Peer(guest.link, guest.address, guest.timeouts.seconds(CALL_S))
     yield made
     made.close()
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wsklab.abi import DeviceObjectKind, Function, RecordFlag, State, is_success
+from wsklab.abi import DeviceObjectKind, EventKind, Function, RecordFlag, State, is_success
 from wsklab.ntstatus import STATUS
 from wsklab.pytest_plugin.matchers import call_name, status_text
 from wsklab.pytest_plugin.observe import Observe, Seen
-from wsklab.records import Record
+from wsklab.records import Event, Record
 from wsklab.rules import AssertionClass
 
 __all__ = ["Judged", "judge_record", "timeline"]
@@ -22,17 +22,22 @@ _PENDING = STATUS["STATUS_PENDING"]
 _MUST = AssertionClass.MUST
 _EXPECT = AssertionClass.EXPECT
 
-#: Operations that hand an IRP to WSK.
-_WITH_IRP = frozenset(
+#: Operations that hand no IRP to WSK.
+_WITHOUT_IRP = frozenset(
     {
-        Function.SAMPLE_LISTEN,
-        Function.SOCKET,
-        Function.BIND,
-        Function.ACCEPT,
-        Function.CONNECT,
-        Function.SEND,
-        Function.RECEIVE,
-        Function.CLOSE,
+        Function.REGISTER,
+        Function.CAPTURE,
+        Function.RELEASE_NPI,
+        Function.DEREGISTER,
+        Function.QUERY_CHARACTERISTICS,
+        Function.PROVIDER_INFO,
+        Function.SOCKET_INFO,
+        Function.FREE_ADDRESS_INFO,
+        Function.RELEASE_DATA,
+        Function.RELEASE_DATAGRAM,
+        Function.NMR_REGISTER,
+        Function.NMR_DEREGISTER,
+        Function.INDICATION_INFO,
     }
 )
 
@@ -42,8 +47,8 @@ class Judged:
     """A record and what only the caller knows of the operation.
 
     Attributes:
-        with_irp: False when the case passed NULL as IRP on purpose.
-        single_location: whether our routine sits in the top stack location.
+        with_irp: False when the case passed no IRP, or no client, on purpose: what becomes of the IRP then is its own.
+        single_location: whether our routine sits in the top stack location; if not, the catch-all above it counts.
     """
 
     record: Record
@@ -54,9 +59,11 @@ class Judged:
 def judge_record(observe: Observe, judged: Judged) -> None:
     """Add the assertions of the central rules that this operation is subject to."""
     record = judged.record
-    if record.function not in _WITH_IRP or not judged.with_irp or not record.has(RecordFlag.RETURNED):
+    if record.function in _WITHOUT_IRP or not judged.with_irp or not record.has(RecordFlag.RETURNED):
         return
     name = call_name(record.function)
+    if not judged.single_location and not record.completion_count:
+        return  # the routine was skipped, as its flags say; the catch-all says nothing of status and order
     if record.returned_status == _PENDING:
         _after_pending(observe, name, record)
     elif is_success(record.returned_status):
@@ -139,17 +146,18 @@ def _pending_flag(observe: Observe, name: str, record: Record) -> None:
 
 def _stack(observe: Observe, name: str, judged: Judged) -> None:
     record = judged.record
-    if judged.single_location:
-        observe.central(
-            "WSK-IRP-005",
-            _MUST,
-            f"{name}: stack at completion",
-            Seen(
-                record.completion_location == record.stack_count + 1,
-                f"CurrentLocation {record.completion_location} of {record.stack_count} locations",
-            ),
-            "CurrentLocation is StackCount + 1",
-        )
+    if not judged.single_location:
+        return
+    observe.central(
+        "WSK-IRP-005",
+        _MUST,
+        f"{name}: stack at completion",
+        Seen(
+            record.completion_location == record.stack_count + 1,
+            f"CurrentLocation {record.completion_location} of {record.stack_count} locations",
+        ),
+        "CurrentLocation is StackCount + 1",
+    )
     observe.central(
         "WSK-IRP-005",
         _EXPECT,
@@ -174,9 +182,9 @@ def _order(record: Record) -> str:
     return "completed before the return" if record.inline else "completed after the return"
 
 
-def timeline(records: Iterable[Record]) -> list[str]:
-    """Every call, return and completion in the order of the driver's one sequence counter."""
-    moments: list[tuple[int, int, str]] = []
+def timeline(records: Iterable[Record], events: Iterable[Event] = ()) -> list[str]:
+    """Every call, return, completion and callback in the order of the driver's one sequence counter."""
+    moments = [moment for event in events if (moment := _callback(event)) is not None]
     for record in records:
         name = f"#{record.op_id} {call_name(record.function)}"
         target = record.socket or record.new_socket
@@ -210,8 +218,24 @@ def timeline(records: Iterable[Record]) -> list[str]:
                     f"{' PendingReturned' if record.has(RecordFlag.PENDING_RETURNED) else ''}",
                 )
             )
-        elif record.has(RecordFlag.RETURNED):
+        elif record.state in {State.OUTSTANDING, State.LOST}:
             moments.append((1 << 62, record.return_ns, f"{name} no completion ({record.state.name.lower()})"))
     moments.sort(key=lambda moment: moment[0])
     start = min((ns for _, ns, _ in moments), default=0)
     return [f"{(ns - start) / 1e6:10.3f} ms  {text}" for _, ns, text in moments]
+
+
+def _callback(event: Event) -> tuple[int, int, str] | None:
+    """One line about an event callback."""
+    name = f"{event.callback.name.lower()} callback" + (f" socket {event.socket}" if event.socket else "")
+    where = f"t{event.thread} irql {event.irql}"
+    if event.kind is EventKind.CALLBACK_ENTER:
+        peer = f" from {event.remote}" if event.remote is not None else ""
+        said = f" {event.length} bytes" if event.length else ""
+        return event.sequence, event.time_ns, f"{name} enter  {where} flags {event.flags:#x}{said}{peer}"
+    if event.kind is EventKind.CALLBACK_EXIT:
+        done = f"{event.action.name.lower()} {status_text(event.status)}"
+        return event.sequence, event.time_ns, f"{name} exit   {where} {done}"
+    if event.kind is EventKind.DATAGRAM:
+        return event.sequence, event.time_ns, f"{name} datagram {event.value}: {event.length} bytes from {event.remote}"
+    return None

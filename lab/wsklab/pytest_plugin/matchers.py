@@ -9,6 +9,7 @@ from wsklab.abi import Function, InformationKind, RecordFlag, State, is_success,
 from wsklab.ntstatus import STATUS
 from wsklab.pytest_plugin.observe import Matcher, Seen
 from wsklab.records import Record
+from wsklab.wsk import MessageFlag
 
 __all__ = [
     "FUNCTION_NAMES",
@@ -20,8 +21,11 @@ __all__ = [
     "flagged",
     "holds",
     "information",
+    "message_flag",
     "new_socket",
     "one_of",
+    "outcome",
+    "refused",
     "returned",
     "status_text",
     "succeeded",
@@ -45,6 +49,25 @@ FUNCTION_NAMES = {
     Function.RELEASE_NPI: "WskReleaseProviderNPI",
     Function.DEREGISTER: "WskDeregister",
     Function.QUERY_CHARACTERISTICS: "WskQueryProviderCharacteristics",
+    Function.SOCKET_CONNECT: "WskSocketConnect",
+    Function.CONTROL_CLIENT: "WskControlClient",
+    Function.CONTROL_SOCKET: "WskControlSocket",
+    Function.GET_ADDRESS_INFO: "WskGetAddressInfo",
+    Function.FREE_ADDRESS_INFO: "WskFreeAddressInfo",
+    Function.GET_NAME_INFO: "WskGetNameInfo",
+    Function.LISTEN: "WskListen",
+    Function.CONNECT_EX: "WskConnectEx",
+    Function.INSPECT_COMPLETE: "WskInspectComplete",
+    Function.GET_LOCAL_ADDRESS: "WskGetLocalAddress",
+    Function.GET_REMOTE_ADDRESS: "WskGetRemoteAddress",
+    Function.DISCONNECT: "WskDisconnect",
+    Function.RELEASE_DATA: "WskRelease",
+    Function.SEND_TO: "WskSendTo",
+    Function.SEND_MESSAGES: "WskSendMessages",
+    Function.RECEIVE_FROM: "WskReceiveFrom",
+    Function.RELEASE_DATAGRAM: "WskRelease",
+    Function.NMR_REGISTER: "NmrRegisterClient",
+    Function.NMR_DEREGISTER: "NmrDeregisterClient",
 }
 
 
@@ -69,8 +92,27 @@ def _completion(record: Record) -> str:
         return f"not started: {status_text(record.driver_status)}"
     if record.completion_count:
         return f"IoStatus {status_text(record.completion_status)}"
-    said = f"returned {status_text(record.returned_status)}, " if record.has(RecordFlag.RETURNED) else ""
-    return f"{said}no completion"
+    if not record.has(RecordFlag.RETURNED):
+        return "no completion"
+    said = f"returned {status_text(record.returned_status)}"
+    return said if _without_irp(record) else f"{said}, no completion"
+
+
+def _without_irp(record: Record) -> bool:
+    """Whether its return is its end: no IRP was handed over."""
+    return record.state is State.COMPLETED and record.completion_count == 0
+
+
+def _outcome(record: Record) -> int | None:
+    """What the operation ended with: the IRP's status after one completion, else the return without an IRP."""
+    if record.completion_count == 1:
+        return record.completion_status
+    return record.returned_status if _without_irp(record) else None
+
+
+def outcome(record: Record) -> str:
+    """What an operation ended with, in words; for what is only recorded."""
+    return _completion(record)
 
 
 def completed_once() -> Matcher[Record]:
@@ -82,33 +124,40 @@ def completed_once() -> Matcher[Record]:
 
 
 def succeeded() -> Matcher[Record]:
-    """One completion with STATUS_SUCCESS; for functions without an IRP, such a return."""
-
-    def look(record: Record) -> Seen:
-        if record.completion_count == 0 and record.function >= Function.REGISTER and record.state is State.COMPLETED:
-            return Seen(record.returned_status == 0, f"returned {status_text(record.returned_status)}")
-        return Seen(record.completion_count == 1 and record.completion_status == 0, _completion(record))
-
-    return Matcher("STATUS_SUCCESS", look)
+    """One completion with STATUS_SUCCESS; without an IRP, such a return."""
+    return Matcher("STATUS_SUCCESS", lambda record: Seen(_outcome(record) == 0, _completion(record)))
 
 
 def with_status(*statuses: str | int) -> Matcher[Record]:
-    """One completion with one of these statuses (names or numbers)."""
+    """One completion with one of these statuses (names or numbers); without an IRP, such a return."""
     numbers = [_number(status) for status in statuses]
     return Matcher(
         "IoStatus " + " or ".join(status_text(number) for number in numbers),
-        lambda record: Seen(record.completion_count == 1 and record.completion_status in numbers, _completion(record)),
+        lambda record: Seen(_outcome(record) in numbers, _completion(record)),
     )
 
 
 def failed() -> Matcher[Record]:
-    """One completion with any failure status."""
-    return Matcher(
-        "one completion with a failure",
-        lambda record: Seen(
-            record.completion_count == 1 and not is_success(record.completion_status), _completion(record)
-        ),
-    )
+    """One completion with any failure status; without an IRP, such a return."""
+
+    def look(record: Record) -> Seen:
+        outcome = _outcome(record)
+        return Seen(outcome is not None and not is_success(outcome), _completion(record))
+
+    return Matcher("one completion with a failure", look)
+
+
+def refused(*statuses: str | int) -> Matcher[Record]:
+    """The call returned one of these failures, and what was completed says the same."""
+    numbers = [_number(status) for status in statuses]
+
+    def look(record: Record) -> Seen:
+        held = record.has(RecordFlag.RETURNED) and record.returned_status in numbers
+        if record.completion_count:
+            held = held and record.completion_count == 1 and record.completion_status == record.returned_status
+        return Seen(held, f"returned {status_text(record.returned_status)}, {_completion(record)}")
+
+    return Matcher("refused with " + " or ".join(status_text(number) for number in numbers), look)
 
 
 def returned(*statuses: str | int) -> Matcher[Record]:
@@ -158,6 +207,17 @@ def flagged(flags: RecordFlag, expected: str) -> Matcher[Record]:
         return Seen(not missing, f"missing {', '.join(missing)}" if missing else "all")
 
     return Matcher(expected, look)
+
+
+def message_flag(flag: MessageFlag) -> Matcher[Record]:
+    """WskReceiveFrom wrote its control flags, and this one is among them."""
+
+    def look(record: Record) -> Seen:
+        if not record.has(RecordFlag.CONTROL_FLAGS):
+            return Seen(False, "ControlFlags not written")
+        return Seen(bool(record.control_flags & flag), f"ControlFlags {record.control_flags:#x}")
+
+    return Matcher(f"ControlFlags with {flag.name}", look)
 
 
 def before(earlier: Callable[[T], int], later: Callable[[T], int], expected: str) -> Matcher[T]:

@@ -12,14 +12,11 @@ knows (`CaseOver`, the case passes and the rule's verdict is `gap`). `expect` an
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from wsklab.artifacts import visible
-from wsklab.errors import ProfileError
 from wsklab.results.model import AssertionResult, RuleResult
 from wsklab.rules import CENTRAL_RULES, AssertionClass, Catalogue
 from wsklab.verdict import (
@@ -34,7 +31,15 @@ from wsklab.verdict import (
     with_case_verdict,
 )
 
-__all__ = ["CaseOver", "Condition", "Matcher", "Observe", "RuleBroken", "RuleObserver", "Seen", "load_baseline"]
+__all__ = [
+    "CaseOver",
+    "Condition",
+    "Matcher",
+    "Observe",
+    "RuleBroken",
+    "RuleObserver",
+    "Seen",
+]
 
 T = TypeVar("T")
 #: Texts of one assertion longer than this are cut; a baseline compares whole observations below it.
@@ -134,6 +139,10 @@ class RuleObserver:
         """Write a value down; compared between runs, never a failure."""
         self._observe.note(self._id, name, value)
 
+    def unmet(self, name: str) -> None:
+        """This part cannot even be tried: its condition (see `given`) does not arise on this guest."""
+        self._observe.unmet(self._id, name, self._condition)
+
     def not_run(self, reason: str) -> None:
         """This rule's provocation is left out on this guest; the case goes on."""
         self._observe.leave_out(self._id, reason)
@@ -221,6 +230,20 @@ class Observe:
         if alone.verdict is RuleVerdict.GAP:
             raise CaseOver(f"{rule_id}: {assertion.observed} is a known gap of this guest")
         raise RuleBroken(self.explain())
+
+    def unmet(self, rule_id: str, name: str, condition: Condition) -> None:
+        """Keep a MUST that could not be tried; see `RuleObserver.unmet`."""
+        self._notes[rule_id].assertions.append(
+            Assertion(
+                kind=AssertionClass.MUST,
+                name=name,
+                expected="",
+                observed="not tried",
+                held=False,
+                condition=condition.text,
+                met=False,
+            )
+        )
 
     def note(self, rule_id: str, name: str, value: object) -> None:
         """Keep a recorded value."""
@@ -339,38 +362,3 @@ def _condensed(assertions: Iterable[Assertion]) -> tuple[AssertionResult, ...]:
         )
         for assertion in dict.fromkeys(assertions)
     )
-
-
-def load_baseline(path: Path | None, catalogue: Catalogue) -> tuple[Gap, ...]:
-    """The known gaps of a guest profile.
-
-    The file holds tables `[[gap]]` with `rule`, `reason` and `observed`, a table from the name of an assertion
-    (or a glob over names) to the exact observation.
-
-    Raises:
-        ProfileError: no TOML, a missing or unknown key. UsageError: an unknown rule.
-    """
-    if path is None or not path.is_file():
-        return ()
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"{path} is no TOML", why=str(error), evidence={"file": str(path)}) from error
-    gaps: list[Gap] = []
-    for number, entry in enumerate(document.get("gap", ()), 1):
-        unknown = set(entry) ^ {"rule", "reason", "observed"}
-        if unknown:
-            raise ProfileError(
-                f"{path}: gap {number} has a missing or unknown key",
-                why=", ".join(sorted(unknown)),
-                fix="a gap has exactly: rule, reason, observed",
-                evidence={"file": str(path), "key": sorted(unknown)[0]},
-            )
-        gaps.append(
-            Gap(
-                rule=catalogue.get(entry["rule"]).id,
-                reason=str(entry["reason"]),
-                observed={str(name): str(seen) for name, seen in entry["observed"].items()},
-            )
-        )
-    return tuple(gaps)

@@ -5,18 +5,29 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from wsklab.abi import Function, IrpSource, SocketState, State, Switch
-from wsklab.channel.operations import DriverRefusal, IoctlDevice, Operation, PendingOperation, WskClient
+from wsklab.abi import Action, Callback, Function, IrpSource, ObjectKind, SocketState, State, Switch
+from wsklab.channel.operations import (
+    Answer,
+    DriverRefusal,
+    IoctlDevice,
+    IoctlResult,
+    Operation,
+    PendingOperation,
+    ScriptEnd,
+    WskClient,
+)
 from wsklab.deadline import Deadline
+from wsklab.errors import DeadlineExceeded, GuestError
 from wsklab.ntstatus import STATUS
 from wsklab.pytest_plugin.judge import Judged, judge_record
 from wsklab.pytest_plugin.matchers import call_name
 from wsklab.pytest_plugin.observe import Observe
-from wsklab.records import Record
+from wsklab.records import Event, EventBatch, Record
 
 __all__ = ["ObservedClient"]
 
 _NOT_IMPLEMENTED = STATUS["STATUS_NOT_IMPLEMENTED"]
+_NOT_SUPPORTED = STATUS["STATUS_NOT_SUPPORTED"]
 
 
 class ObservedClient(WskClient):
@@ -34,11 +45,52 @@ class ObservedClient(WskClient):
         self._settle_s = call_s
         self._made: dict[int, Operation] = {}
         self._records: dict[int, Record] = {}
+        self._events: list[Event] = []
+        self._keeps = False
+        #: settled and closed before the case's end
+        self.finished = False
 
     @property
     def records(self) -> tuple[Record, ...]:
         """The latest record of every operation, in the order of the operations."""
         return tuple(self._records[op_id] for op_id in sorted(self._records))
+
+    @property
+    def heard(self) -> EventBatch:
+        """All events that were taken out of the ring so far."""
+        return EventBatch(events=tuple(self._events), remaining=0, dropped=0)
+
+    def events(self, deadline: Deadline | None = None) -> EventBatch:
+        """See `WskClient.events`; they stay in `heard`."""
+        batch = super().events(deadline)
+        self._events.extend(batch.events)
+        self._events.sort(key=lambda event: event.sequence)
+        return batch
+
+    def callbacks(self, callback: Callback, socket: int | None = None) -> tuple[Event, ...]:
+        """What WSK has said through one event callback (of one socket) since the case began."""
+        self.events()
+        return self.heard.callbacks(callback, socket)
+
+    def script(self, socket: int, callback: Callback, *answers: Answer, deadline: Deadline | None = None) -> ScriptEnd:
+        """See `WskClient.script`."""
+        self._keeps = self._keeps or any(answer.action is Action.KEEP for answer in answers)
+        try:
+            return super().script(socket, callback, *answers, deadline=deadline)
+        except DriverRefusal as refusal:
+            if refusal.not_implemented:
+                self._observe.not_implemented("scripts for event callbacks")
+            raise
+
+    def forward(self, operation: Operation, deadline: Deadline) -> IoctlResult:
+        """See `WskClient.forward`; its record is judged, too."""
+        operation = self._remember(operation)
+        result = super().forward(operation, deadline)
+        if result.status in {_NOT_IMPLEMENTED, _NOT_SUPPORTED}:
+            self._made.pop(operation.op_id)
+            self._observe.not_implemented("forwarded IRPs")
+        self.fetch(operation.op_id, deadline)
+        return result
 
     def submit(self, operation: Operation, deadline: Deadline | None = None) -> PendingOperation:
         """See `WskClient.submit`."""
@@ -73,6 +125,7 @@ class ObservedClient(WskClient):
             DeadlineExceeded: a close did not end.
         """
         deadline = Deadline.after(self._settle_s)
+        self._release_kept(deadline)
         # the newest first, so that what was accepted goes before its listener (docs/wine.md: Wine closes it twice)
         for entry in reversed(self.sockets(deadline)):
             if entry.state is SocketState.OPEN:
@@ -84,6 +137,19 @@ class ObservedClient(WskClient):
             with contextlib.suppress(DriverRefusal):  # released by the case, or never taken
                 self.wait(op_id, deadline.sooner(2.0), expects=operation.expects)
         self.judge(ended_only=False)
+
+    def _release_kept(self, deadline: Deadline) -> None:
+        """Give kept indications back before their sockets close, as every client has to."""
+        for entry in self.objects(deadline) if self._keeps else ():
+            if entry.kind is ObjectKind.DATA:
+                self.run(Operation.release_data(entry.socket, entry.number), deadline)
+            elif entry.kind is ObjectKind.DATAGRAM:
+                self.run(Operation.release_datagrams(entry.socket, entry.number), deadline)
+
+    def look_back(self) -> None:
+        """Take the events that the case did not look at, for the story of its failure."""
+        with contextlib.suppress(GuestError, DeadlineExceeded):
+            self.events(Deadline.after(2.0))
 
     def judge(self, *, ended_only: bool = True) -> None:
         """Judge every operation that has a record; once per case.
@@ -99,7 +165,7 @@ class ObservedClient(WskClient):
                 self._observe,
                 Judged(
                     record=record,
-                    with_irp=operation is None or Switch.NULL_IRP not in operation.switches,
+                    with_irp=operation is None or not operation.switches & (Switch.NULL_IRP | Switch.NULL_CLIENT),
                     single_location=operation is None
                     or (not operation.second_location and operation.irp_source is not IrpSource.FORWARDED),
                 ),

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["NO_CALLBACK_S", "NO_SECOND_COMPLETION_S", "STILL_PENDING_S", "quiet_s"]
+from wsklab.deadline import pause
+
+__all__ = [
+    "BLOCKED_S",
+    "NO_CALLBACK_S",
+    "NO_SECOND_COMPLETION_S",
+    "STILL_PENDING_S",
+    "UNCHANGED_S",
+    "pause_for",
+    "quiet_s",
+]
 
 #: A callback that is off stays away (WSK-SOCK-010).
 NO_CALLBACK_S: Mapping[str, float] = MappingProxyType({"windows": 1.0, "wine": 1.0, "shim": 0.05})
@@ -20,7 +30,18 @@ NO_SECOND_COMPLETION_S: Mapping[str, float] = MappingProxyType({"windows": 0.5, 
 #: A request that waits for a peer is still pending (WSK-ACC-001, WSK-DATA-002).
 STILL_PENDING_S: Mapping[str, float] = MappingProxyType({"windows": 0.3, "wine": 0.3, "shim": 0.05})
 
+#: A call that waits is still inside, a request that nothing ends is still queued (WSK-DET-002, WSK-CTL-003).
+BLOCKED_S: Mapping[str, float] = MappingProxyType({"windows": 2.0, "wine": 2.0, "shim": 0.1})
+
+#: Kept data stays what it is (WSK-DATA-015, WSK-DGRAM-010).
+UNCHANGED_S: Mapping[str, float] = MappingProxyType({"windows": 1.0, "wine": 1.0, "shim": 0.05})
+
 
 def quiet_s(window: Mapping[str, float], kind: str, build: str) -> float:
     """The window for a kind of guest; next to nothing for the model, where nothing can come late."""
     return 0.01 if build == "model" else window[kind]
+
+
+def pause_for(window: Mapping[str, float], kind: str, build: str) -> None:
+    """Let a window pass."""
+    pause(quiet_s(window, kind, build))
