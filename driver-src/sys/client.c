@@ -267,12 +267,13 @@ _Use_decl_annotations_ VOID ClientEndOperation(CLIENT *Client, BOOLEAN Internal)
     KIRQL irql;
 
     KeAcquireSpinLock(&Client->Lock, &irql);
+    if (!Internal) {
+        /* Before the count: with nothing active the keeper may look at the client for the last time. */
+        InterlockedIncrement(&Client->FileReferencesToDrop);
+    }
     idle = --Client->Active == 0;
     closing = Client->State != CLIENT_OPEN;
     KeReleaseSpinLock(&Client->Lock, irql);
-    if (!Internal) {
-        InterlockedIncrement(&Client->FileReferencesToDrop);
-    }
     if (idle) {
         WaitsDrained(Client);
     }
