@@ -24,8 +24,8 @@
 #define WSKLAB_MAX_NUMBER 0xFFFFFFFEu
 #define WSKLAB_PREFILL 0xDEADBEEFu              /* IoStatus.Status and .Information before a call */
 
-/* Functions. Each is one call to WSK or one look at what it gave us. SUBMIT answers STATUS_NOT_IMPLEMENTED for one that
- * this driver does not have (yet), STATUS_INVALID_PARAMETER for other numbers. */
+/* Functions. Each is one call to WSK or one look at what it gave us; SUBMIT answers STATUS_INVALID_PARAMETER for any other
+ * number. */
 enum {
     WSKLAB_FN_SAMPLE_LISTEN = 1, /* the published sample, sys/sample_listen.c */
     WSKLAB_FN_SOCKET = 2,

@@ -100,7 +100,7 @@ static VOID CheckArguments(const OPERATION *Operation, WSKLAB_RECORD *Record) {
         Record->flags |= ArgumentInputIntact(&Operation->Input) ? WSKLAB_RECORD_INPUT_INTACT : 0;
     }
     if (Operation->Output.Bytes != NULL) {
-        NoteGuards(Record, ArgumentGuardIntact(&Operation->Output));
+        NoteGuards(Record, ArgumentGuardIntact(&Operation->Output) && !Operation->Names.GapBroken);
     }
     Record->size_returned = Operation->SizeReturned;
     Record->control_length = Operation->ControlLength;

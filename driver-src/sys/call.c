@@ -6,6 +6,7 @@
 #include "control.h"
 #include "hold.h"
 #include "members.h"
+#include "names.h"
 #include "routines.h"
 #include "sample_listen.h"
 
@@ -28,6 +29,11 @@ static const CALL g_Calls[WSKLAB_FN_END] = {
     [WSKLAB_FN_DEREGISTER] = {RoutineDeregister, 0},
     [WSKLAB_FN_QUERY_CHARACTERISTICS] = {RoutineQueryCharacteristics, 0},
     [WSKLAB_FN_PROVIDER_INFO] = {RoutineProviderInfo, 0},
+    [WSKLAB_FN_GET_ADDRESS_INFO] = {NamesGetAddressInfo, 0},
+    [WSKLAB_FN_FREE_ADDRESS_INFO] = {NamesFreeAddressInfo, 0},
+    [WSKLAB_FN_GET_NAME_INFO] = {NamesGetNameInfo, 0},
+    [WSKLAB_FN_NMR_REGISTER] = {RoutineNmrRegister, 0},
+    [WSKLAB_FN_NMR_DEREGISTER] = {RoutineNmrDeregister, 0},
     [WSKLAB_FN_INDICATION_INFO] = {RoutineIndicationInfo, 0},
     [WSKLAB_FN_SOCKET_INFO] = {RoutineSocketInfo, 0},
     [WSKLAB_FN_CONTROL_SOCKET] = {ControlCall, THROUGH(CONTROL)},
@@ -88,6 +94,14 @@ static NTSTATUS PrepareRegistration(OPERATION *Operation) {
             return STATUS_NOT_SUPPORTED;
         }
         return RegistrationMayCapture(client, FALSE);
+    case WSKLAB_FN_NMR_REGISTER:
+        if (PlatformFacts()->Wine && !(submit->switches & WSKLAB_SWITCH_EVEN_IF_RAISING)) {
+            return STATUS_NOT_SUPPORTED;
+        }
+        return NmrBeginRegister(client, submit->version, (submit->switches & WSKLAB_SWITCH_NMR_RETRY) != 0,
+                                submit->dispatch != WSKLAB_DISPATCH_NULL ? CallbackClientEvent : NULL);
+    case WSKLAB_FN_NMR_DEREGISTER:
+        return NmrBeginDeregister(client);
     default:
         return STATUS_SUCCESS;
     }
@@ -117,7 +131,7 @@ static NTSTATUS PrepareSocket(OPERATION *Operation) {
 }
 
 _Use_decl_annotations_ NTSTATUS CallPrepare(OPERATION *Operation) {
-    NTSTATUS status = Operation->Socket != NULL ? PrepareSocket(Operation) : STATUS_SUCCESS;
+    NTSTATUS status = Operation->Socket != NULL ? PrepareSocket(Operation) : NamesBegin(Operation);
 
     if (NT_SUCCESS(status)) {
         status = HoldBegin(Operation);
@@ -139,6 +153,8 @@ _Use_decl_annotations_ NTSTATUS CallWsk(OPERATION *Operation) {
 _Use_decl_annotations_ VOID CallEnd(OPERATION *Operation, NTSTATUS Status, ULONG64 Information) {
     if (OPERATION_HAS(Operation, FUNCTION_CONTROL)) {
         ControlEnd(Operation, Status, Information);
+    } else if (OPERATION_HAS(Operation, FUNCTION_NAMES)) {
+        NamesEnd(Operation, Status);
     } else {
         HoldSettle(Operation, Status, NULL, 0, 0);
     }

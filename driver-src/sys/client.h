@@ -10,6 +10,7 @@
 #define WSKLAB_CLIENT_H
 
 #include "inspect.h"
+#include "nmr.h"
 #include "object.h"
 #include "ring.h"
 #include "wsk_registration.h"
@@ -49,6 +50,7 @@ typedef struct CLIENT {
     ULONG StaticEvents; /* WSK_EVENT_* that every new socket has on from the start */
     LONG BoundToRegistration; /* outstanding operations that only the deregistration ends */
     REGISTRATION Registration;
+    NMR Nmr;
 
     volatile LONG FileReferencesToDrop; /* by the keeper: the last one must be dropped at PASSIVE_LEVEL */
     RING Ring;

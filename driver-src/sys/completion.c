@@ -8,6 +8,7 @@
 #include "device.h"
 #include "forward.h"
 #include "issue.h"
+#include "names.h"
 
 OPERATION *CompletionOperation(PVOID Context) {
     COOKIE *cookie = Context;
@@ -136,6 +137,9 @@ _Use_decl_annotations_ BOOLEAN CompletionObserve(OPERATION *Operation, PDEVICE_O
 }
 
 _Use_decl_annotations_ VOID CompletionFinish(OPERATION *Operation, NTSTATUS IoStatus) {
+    if (NamesDefer(Operation)) {
+        return;
+    }
     OperationContinue(Operation->Client, Operation->Submit.then_op, NT_SUCCESS(IoStatus));
     OperationCompleted(Operation);
     OperationDereference(Operation);

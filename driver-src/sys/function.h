@@ -6,8 +6,7 @@
 
 #include "platform.h"
 
-#define FUNCTION_KNOWN 0x1u       /* the ABI has it */
-#define FUNCTION_DONE 0x2u        /* this driver has it */
+#define FUNCTION_KNOWN 0x1u       /* there is one with this number */
 #define FUNCTION_SOCKET 0x4u      /* acts on a socket */
 #define FUNCTION_CREATES 0x8u     /* makes a socket */
 #define FUNCTION_IRP 0x10u        /* hands an IRP to WSK */

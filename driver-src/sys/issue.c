@@ -98,6 +98,11 @@ static VOID LeaveProvider(OPERATION *Operation) {
     }
 }
 
+/* A lookup uses the provider until its list was read: one that comes while the client leaves has to be freed there. */
+static BOOLEAN KeepsProvider(const OPERATION *Operation) {
+    return Operation->Submit.function == WSKLAB_FN_GET_ADDRESS_INFO && Operation->ExpectCompletion;
+}
+
 static NTSTATUS EnterSocket(OPERATION *Operation) {
     NTSTATUS status;
 
@@ -167,6 +172,7 @@ static VOID Unbind(OPERATION *Operation) {
 }
 
 static VOID Final(OPERATION *Operation) {
+    LeaveProvider(Operation);
     Unbind(Operation);
     if (Operation->Socket != NULL) {
         SocketCountOutstanding(Operation->Socket, -1);
@@ -277,7 +283,9 @@ static VOID Issue(OPERATION *Operation) {
         CallEnd(Operation, status, ControlReturnedBytes(Operation, status));
         DropNewSocket(Operation); /* called without an IRP: none will come, and its number is free */
     }
-    LeaveProvider(Operation);
+    if (!KeepsProvider(Operation)) {
+        LeaveProvider(Operation);
+    }
     if (Operation->Socket != NULL && !isClose) {
         SocketLeave(Operation->Socket);
     }
@@ -489,6 +497,7 @@ _Use_decl_annotations_ VOID OperationGraceOver(OPERATION *Operation) {
     }
     DropNewSocket(Operation);
     HoldLose(Operation);
+    LeaveProvider(Operation);
     Unbind(Operation);
     LedgerAddTwo(&client->Ledger, LEDGER_COUNT(outstanding), -1, LEDGER_COUNT(lost), 1);
     RecordEvent(Operation, WSKLAB_EVENT_LOST, STATUS_SUCCESS, 0);

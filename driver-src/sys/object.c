@@ -161,6 +161,16 @@ _Use_decl_annotations_ BOOLEAN ObjectKeptBy(const CLIENT *Client, ULONG Socket) 
     return FALSE;
 }
 
+_Use_decl_annotations_ BOOLEAN ObjectHolds(const CLIENT *Client, ULONG Kind) {
+    for (ULONG i = 0; i < WSKLAB_MAX_OBJECTS; i++) {
+        const OBJECT *object = &Client->Objects.Objects[i];
+        if (object->Kind == Kind && (object->State == OBJECT_HELD || object->State == OBJECT_RELEASING)) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
 _Use_decl_annotations_ ULONG ObjectList(CLIENT *Client, WSKLAB_OBJECT_ENTRY *Out, ULONG Room, ULONG *Total) {
     ULONG count = 0;
     KIRQL irql;

@@ -7,6 +7,7 @@
 #include "control.h"
 #include "device.h"
 #include "hold.h"
+#include "names.h"
 
 /* Windows 10 1703 added stream sockets; before it the flag means nothing known. */
 #define BUILD_1703 15063u
@@ -132,6 +133,9 @@ static NTSTATUS Prepare(OPERATION *Operation, const UCHAR *Data) {
     }
     if (NT_SUCCESS(status)) {
         status = ControlPrepare(Operation, submit->extra_length != 0 ? Data + submit->data_length : NULL);
+    }
+    if (NT_SUCCESS(status) && OPERATION_HAS(Operation, FUNCTION_NAMES)) {
+        status = NamesPrepare(Operation, submit->extra_length != 0 ? Data + submit->data_length : NULL);
     }
     if (NT_SUCCESS(status)) {
         status = HoldPrepare(Operation);

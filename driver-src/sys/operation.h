@@ -42,6 +42,16 @@ typedef struct ADDRESS_ARGUMENT {
 
 #define IRP_POISON 0xA5u
 
+/* Of names.h: strings and hints live until the completion. */
+typedef struct NAMES {
+    UNICODE_STRING Node;
+    UNICODE_STRING Service;
+    ADDRINFOEXW Hints;
+    PADDRINFOEXW Result;
+    BOOLEAN Deferred;  /* the completion came above PASSIVE_LEVEL: the list is still to be read */
+    BOOLEAN GapBroken; /* WSK wrote between the two output buffers */
+} NAMES;
+
 typedef struct OPERATION {
     LIST_ENTRY Link;
     LIST_ENTRY WatchLink;
@@ -96,6 +106,7 @@ typedef struct OPERATION {
     SIZE_T SizeReturned;
     ULONG ControlLength;
     ULONG ControlFlags;
+    NAMES Names;
     WSK_INSPECT_ID InspectId;
     OBJECT *Object;     /* handed to WSK; used, or being given back */
     OBJECT *NewObject;  /* reserved for what WSK makes */

@@ -41,6 +41,8 @@ static WSKLAB_OWNER Describe(CLIENT *Client, const CLIENT *Caller) {
     case REGISTRATION_BUSY:
     case REGISTRATION_REGISTERED:
     case REGISTRATION_DEREGISTERING:
+    case REGISTRATION_NMR:
+    case REGISTRATION_NMR_LEAVING:
         owner.flags |= WSKLAB_OWNER_REGISTERED;
         break;
     default:

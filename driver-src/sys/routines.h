@@ -13,6 +13,8 @@ _IRQL_requires_max_(PASSIVE_LEVEL) NTSTATUS RoutineRegister(OPERATION *Operation
 _IRQL_requires_max_(DISPATCH_LEVEL) NTSTATUS RoutineCapture(OPERATION *Operation);
 _IRQL_requires_max_(DISPATCH_LEVEL) NTSTATUS RoutineReleaseNpi(OPERATION *Operation);
 _IRQL_requires_max_(PASSIVE_LEVEL) NTSTATUS RoutineDeregister(OPERATION *Operation);
+_IRQL_requires_max_(PASSIVE_LEVEL) NTSTATUS RoutineNmrRegister(OPERATION *Operation);
+_IRQL_requires_max_(PASSIVE_LEVEL) NTSTATUS RoutineNmrDeregister(OPERATION *Operation);
 _IRQL_requires_max_(DISPATCH_LEVEL) NTSTATUS RoutineQueryCharacteristics(OPERATION *Operation);
 _IRQL_requires_max_(DISPATCH_LEVEL) NTSTATUS RoutineProviderInfo(OPERATION *Operation);
 _IRQL_requires_max_(DISPATCH_LEVEL) NTSTATUS RoutineSocket(OPERATION *Operation);
@@ -41,6 +43,9 @@ _IRQL_requires_max_(DISPATCH_LEVEL) NTSTATUS RoutineReleaseData(OPERATION *Opera
 _IRQL_requires_max_(DISPATCH_LEVEL) NTSTATUS RoutineReleaseDatagram(OPERATION *Operation);
 _IRQL_requires_max_(DISPATCH_LEVEL) NTSTATUS RoutineIndicationInfo(OPERATION *Operation);
 
+/* The security context that the request asks for. */
+_IRQL_requires_max_(DISPATCH_LEVEL) PEPROCESS RoutineOwningProcess(const WSKLAB_SUBMIT *Submit);
+_IRQL_requires_max_(DISPATCH_LEVEL) PETHREAD RoutineOwningThread(const WSKLAB_SUBMIT *Submit);
 /* Bit i: the i-th of `Count` pointers is not NULL. */
 ULONG64 RoutineNonNull(const VOID *FirstMember, ULONG Count);
 /* How many of the pointers lie inside a loaded image; all ones where nobody can tell. */

@@ -84,6 +84,32 @@ _Use_decl_annotations_ NTSTATUS RoutineDeregister(OPERATION *Operation) {
     return STATUS_SUCCESS;
 }
 
+_Use_decl_annotations_ NTSTATUS RoutineNmrRegister(OPERATION *Operation) {
+    CLIENT *client = Operation->Client;
+    NTSTATUS status = NmrRegister(client);
+    WSK_PROVIDER_NPI npi;
+    KIRQL irql;
+
+    /* As a rule the registrar has called back by now; otherwise the events will tell. */
+    KeAcquireSpinLock(&client->Lock, &irql);
+    npi = client->Registration.Npi;
+    Operation->Record.lowest_version = client->Nmr.LowestVersion;
+    Operation->Record.highest_version = client->Nmr.HighestVersion;
+    KeReleaseSpinLock(&client->Lock, irql);
+    if (npi.Dispatch != NULL) {
+        Operation->Record.version = npi.Dispatch->Version;
+    }
+    RoutineNote(Operation, NpiFlags(&npi));
+    return status;
+}
+
+_Use_decl_annotations_ NTSTATUS RoutineNmrDeregister(OPERATION *Operation) {
+    NTSTATUS status = NmrDeregister(Operation->Client);
+
+    RoutineNote(Operation, 0);
+    return status;
+}
+
 _Use_decl_annotations_ NTSTATUS RoutineQueryCharacteristics(OPERATION *Operation) {
     WSK_PROVIDER_CHARACTERISTICS characteristics = {0};
     NTSTATUS status = WskQueryProviderCharacteristics(&Operation->Client->Registration.Block, &characteristics);
@@ -137,11 +163,11 @@ _Use_decl_annotations_ NTSTATUS RoutineProviderInfo(OPERATION *Operation) {
     return dispatch != NULL ? STATUS_SUCCESS : STATUS_DEVICE_NOT_READY;
 }
 
-static PEPROCESS OwningProcess(const WSKLAB_SUBMIT *Submit) {
+_Use_decl_annotations_ PEPROCESS RoutineOwningProcess(const WSKLAB_SUBMIT *Submit) {
     return Submit->owning_process == WSKLAB_OWNER_CURRENT ? PsGetCurrentProcess() : NULL;
 }
 
-static PETHREAD OwningThread(const WSKLAB_SUBMIT *Submit) {
+_Use_decl_annotations_ PETHREAD RoutineOwningThread(const WSKLAB_SUBMIT *Submit) {
     return Submit->owning_thread == WSKLAB_OWNER_CURRENT ? PsGetCurrentThread() : NULL;
 }
 
@@ -156,7 +182,7 @@ _Use_decl_annotations_ NTSTATUS RoutineSocket(OPERATION *Operation) {
 
     return Operation->Npi.Dispatch->WskSocket(client, submit->family, submit->type, submit->protocol, submit->flags,
                                               (PVOID)(ULONG_PTR)submit->socket_context, Operation->Dispatch,
-                                              OwningProcess(submit), OwningThread(submit), Descriptor(Operation), Operation->Irp);
+                                              RoutineOwningProcess(submit), RoutineOwningThread(submit), Descriptor(Operation), Operation->Irp);
 }
 
 _Use_decl_annotations_ NTSTATUS RoutineSocketConnect(OPERATION *Operation) {
@@ -165,5 +191,5 @@ _Use_decl_annotations_ NTSTATUS RoutineSocketConnect(OPERATION *Operation) {
     return Operation->Npi.Dispatch->WskSocketConnect(
         Operation->Npi.Client, submit->type, submit->protocol, (PSOCKADDR)Operation->Local.Bytes,
         (PSOCKADDR)Operation->Remote.Bytes, submit->flags, (PVOID)(ULONG_PTR)submit->socket_context, Operation->Dispatch,
-        OwningProcess(submit), OwningThread(submit), Descriptor(Operation), Operation->Irp);
+        RoutineOwningProcess(submit), RoutineOwningThread(submit), Descriptor(Operation), Operation->Irp);
 }

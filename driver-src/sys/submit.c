@@ -7,6 +7,7 @@
 #include "control.h"
 #include "forward.h"
 #include "hold.h"
+#include "names.h"
 
 #define INVOKE_ALL (WSKLAB_INVOKE_SUCCESS | WSKLAB_INVOKE_ERROR | WSKLAB_INVOKE_CANCEL)
 
@@ -115,7 +116,8 @@ static BOOLEAN SwitchesFit(const WSKLAB_SUBMIT *Submit) {
     return (!(switches & WSKLAB_SWITCH_NULL_CLIENT) || Submit->function == WSKLAB_FN_SOCKET) &&
            (!(switches & WSKLAB_SWITCH_AFTER_DEREGISTER) || Submit->function == WSKLAB_FN_CAPTURE) &&
            (!(switches & WSKLAB_SWITCH_INFINITE) || (Submit->function == WSKLAB_FN_CAPTURE && Submit->timeout_ms == 0)) &&
-           (!(switches & WSKLAB_SWITCH_EVEN_IF_RAISING) || Submit->function == WSKLAB_FN_QUERY_CHARACTERISTICS) &&
+           (!(switches & WSKLAB_SWITCH_EVEN_IF_RAISING) || Submit->function == WSKLAB_FN_QUERY_CHARACTERISTICS ||
+            Submit->function == WSKLAB_FN_NMR_REGISTER) &&
            (!(switches & WSKLAB_SWITCH_UNKNOWN_ID) || Submit->function == WSKLAB_FN_INSPECT_COMPLETE ||
             (releases && (switches & WSKLAB_SWITCH_HAZARD))) &&
            (!(switches & WSKLAB_SWITCH_UNTERMINATED) || Submit->function == WSKLAB_FN_GET_ADDRESS_INFO) &&
@@ -163,6 +165,9 @@ static BOOLEAN ExtrasAreValid(const WSKLAB_SUBMIT *Submit) {
         Submit->control_code != 0 || Submit->control_level != 0 || Submit->event_mask != 0 || Submit->input_size != 0) {
         return FALSE;
     }
+    if (Has(Submit, FUNCTION_NAMES)) {
+        return NamesAreValid(Submit);
+    }
     if (Has(Submit, FUNCTION_SENDS_CONTROL)) {
         /* A length without a buffer is nobody's business. */
         return Submit->output_size == 0 &&
@@ -186,7 +191,6 @@ static BOOLEAN RestIsValid(const WSKLAB_SUBMIT *Submit) {
 }
 
 NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes, BOOLEAN Forward) {
-    ULONG traits = FunctionTraits(Submit->function);
     NTSTATUS status = SubmitCheckHeader(&Submit->header, sizeof(*Submit));
 
     if (!NT_SUCCESS(status)) {
@@ -196,9 +200,8 @@ NTSTATUS SubmitCheck(WSKLAB_SUBMIT *Submit, ULONG InputBytes, BOOLEAN Forward) {
         InputBytes != sizeof(*Submit) + Submit->data_length + Submit->extra_length) {
         return STATUS_INFO_LENGTH_MISMATCH;
     }
-    if (!(traits & FUNCTION_DONE)) {
-        /* Names of the ABI are promised for later; any other number is nonsense. */
-        return traits & FUNCTION_KNOWN ? STATUS_NOT_IMPLEMENTED : STATUS_INVALID_PARAMETER;
+    if (!(FunctionTraits(Submit->function) & FUNCTION_KNOWN)) {
+        return STATUS_INVALID_PARAMETER;
     }
     if (Submit->stack_count == 0) {
         Submit->stack_count = 1;

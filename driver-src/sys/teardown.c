@@ -100,6 +100,11 @@ static BOOLEAN GiveBackDescriptors(CLIENT *Client) {
     return GiveBack(Client, WSKLAB_OBJECT_DESCRIPTOR, &release);
 }
 
+static BOOLEAN GiveBackAddressLists(CLIENT *Client) {
+    WSKLAB_SUBMIT release = {.function = WSKLAB_FN_FREE_ADDRESS_INFO};
+    return GiveBack(Client, WSKLAB_OBJECT_ADDRESS_LIST, &release);
+}
+
 /* What has no socket that a close could end: it is cancelled, once. */
 static VOID CancelSocketless(CLIENT *Client) {
     OPERATION *found;
@@ -134,6 +139,23 @@ static VOID Deregister(PVOID Context) {
     ClientDereference(client);
 }
 
+static VOID DeregisterFromNmr(PVOID Context) {
+    CLIENT *client = Context;
+    NmrDeregister(client);
+    ClientDereference(client);
+}
+
+/* On a thread of its own; without one the next step tries again. */
+static VOID LeaveNmr(CLIENT *Client) {
+    if (NT_SUCCESS(NmrBeginDeregister(Client))) {
+        ClientReference(Client);
+        if (!NT_SUCCESS(ThreadStart(&Client->Ledger, DeregisterFromNmr, Client))) {
+            NmrUndoDeregister(Client);
+            ClientDereference(Client);
+        }
+    }
+}
+
 /* TRUE when the client is detached from WSK. */
 static BOOLEAN Detach(CLIENT *Client) {
     REGISTRATION_STATE state;
@@ -147,6 +169,10 @@ static BOOLEAN Detach(CLIENT *Client) {
     KeReleaseSpinLock(&Client->Lock, irql);
     if (state == REGISTRATION_NONE || state == REGISTRATION_GONE) {
         return TRUE;
+    }
+    if (state == REGISTRATION_NMR) {
+        LeaveNmr(Client);
+        return FALSE;
     }
     if (state == REGISTRATION_REGISTERED && NT_SUCCESS(RegistrationBeginDeregister(Client))) {
         ClientReference(Client);
@@ -187,7 +213,8 @@ static BOOLEAN Close(CLIENT *Client) {
         }
     }
     CancelSocketless(Client);
-    if (Active(Client, TRUE) != 0 || total != 0 || !GiveBackDescriptors(Client) || Active(Client, TRUE) != 0) {
+    if (Active(Client, TRUE) != 0 || total != 0 || !GiveBackDescriptors(Client) ||
+        !GiveBackAddressLists(Client) || Active(Client, TRUE) != 0) {
         return FALSE;
     }
     return Detach(Client) && Active(Client, FALSE) == 0;

@@ -4,6 +4,7 @@
 #include "wsk_registration.h"
 
 #include "client.h"
+#include "nmr.h"
 
 _Use_decl_annotations_ NTSTATUS RegistrationBeginRegister(CLIENT *Client, USHORT Version,
                                                           PFN_WSK_CLIENT_EVENT ClientEvent) {
@@ -63,8 +64,9 @@ _Use_decl_annotations_ NTSTATUS RegistrationBeginRelease(CLIENT *Client) {
     KIRQL irql;
 
     KeAcquireSpinLock(&Client->Lock, &irql);
-    if (registration->Captures == 0) {
-        status = STATUS_INVALID_DEVICE_STATE;
+    if (registration->Captures == 0 || registration->State == REGISTRATION_NMR ||
+        registration->State == REGISTRATION_NMR_LEAVING) {
+        status = STATUS_INVALID_DEVICE_STATE; /* the registrar's is no capture */
     } else if (registration->Captures == 1 && registration->Users > 0) {
         status = STATUS_DEVICE_BUSY;
     } else if (--registration->Captures == 0) {
@@ -83,11 +85,23 @@ _Use_decl_annotations_ NTSTATUS RegistrationBeginDeregister(CLIENT *Client) {
 
     KeAcquireSpinLock(&Client->Lock, &irql);
     if (Client->Registration.State == REGISTRATION_REGISTERED) {
+        status = ObjectHolds(Client, WSKLAB_OBJECT_ADDRESS_LIST) ? STATUS_DEVICE_BUSY : STATUS_SUCCESS;
+    }
+    if (NT_SUCCESS(status)) {
         Client->Registration.State = REGISTRATION_DEREGISTERING;
-        status = STATUS_SUCCESS;
     }
     KeReleaseSpinLock(&Client->Lock, irql);
     return status;
+}
+
+_Use_decl_annotations_ BOOLEAN RegistrationIsLeaving(CLIENT *Client) {
+    REGISTRATION_STATE state;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    state = Client->Registration.State;
+    KeReleaseSpinLock(&Client->Lock, irql);
+    return state == REGISTRATION_DEREGISTERING || state == REGISTRATION_NMR_LEAVING;
 }
 
 _Use_decl_annotations_ VOID RegistrationEndDeregister(CLIENT *Client) {
@@ -160,8 +174,13 @@ _Use_decl_annotations_ NTSTATUS RegistrationBeginUse(CLIENT *Client, WSK_PROVIDE
 }
 
 _Use_decl_annotations_ VOID RegistrationEndUse(CLIENT *Client) {
+    BOOLEAN last;
     KIRQL irql;
+
     KeAcquireSpinLock(&Client->Lock, &irql);
-    Client->Registration.Users--;
+    last = --Client->Registration.Users == 0 && Client->Nmr.DetachPending;
     KeReleaseSpinLock(&Client->Lock, irql);
+    if (last) {
+        NmrCallsReturned(Client);
+    }
 }

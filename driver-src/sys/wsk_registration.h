@@ -17,6 +17,8 @@ typedef enum REGISTRATION_STATE {
     REGISTRATION_BUSY,          /* WskRegister is running */
     REGISTRATION_REGISTERED,
     REGISTRATION_DEREGISTERING, /* WskDeregister is running, possibly for long */
+    REGISTRATION_NMR,           /* registered with the module registrar, and attached as soon as that says so (nmr.h) */
+    REGISTRATION_NMR_LEAVING,   /* NmrDeregisterClient and its wait are running */
     REGISTRATION_GONE           /* deregistered; the block is intact and may be registered again (WSK-DET-001) */
 } REGISTRATION_STATE;
 
@@ -45,7 +47,10 @@ _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS RegistrationM
 /* Take one capture off the count; the caller then calls WskReleaseProviderNPI. Refused while a call runs on the last one. */
 _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS RegistrationBeginRelease(struct CLIENT *Client);
 
+/* STATUS_DEVICE_BUSY: address lists are held, which nobody could give back afterwards. */
 _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS RegistrationBeginDeregister(struct CLIENT *Client);
+/* Deregistering has begun. */
+_IRQL_requires_max_(DISPATCH_LEVEL) BOOLEAN RegistrationIsLeaving(struct CLIENT *Client);
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID RegistrationEndDeregister(struct CLIENT *Client);
 
 /* Register and capture without waiting, where that has not been done. STATUS_DEVICE_NOT_READY: ask RegistrationAttachSlowly. */

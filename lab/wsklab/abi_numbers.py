@@ -108,25 +108,11 @@ class Function(enum.IntEnum):
     INDICATION_INFO = 51
 
     @property
-    def implemented(self) -> bool:
-        """Whether the driver has it; STATUS_NOT_IMPLEMENTED before any call otherwise."""
-        return self not in _LATER
-
-    @property
     def creates(self) -> bool:
         """Whether it makes a socket."""
         return self in _CREATES
 
 
-_LATER = frozenset(
-    {
-        Function.GET_ADDRESS_INFO,
-        Function.FREE_ADDRESS_INFO,
-        Function.GET_NAME_INFO,
-        Function.NMR_REGISTER,
-        Function.NMR_DEREGISTER,
-    }
-)
 _CREATES = frozenset({Function.SAMPLE_LISTEN, Function.SOCKET, Function.ACCEPT, Function.SOCKET_CONNECT})
 
 

@@ -420,15 +420,6 @@ def test_buffers_of_every_shape(wine: LocalWine, client: WskClient) -> None:
     at_rest(client)
 
 
-@pytest.mark.parametrize("function", [f for f in Function if not f.implemented])
-def test_reserved_functions_say_so(client: WskClient, function: Function) -> None:
-    """STATUS_NOT_IMPLEMENTED before any call."""
-    with pytest.raises(DriverRefusal) as refusal:
-        client.run(Operation(function=function))
-    assert refusal.value.not_implemented
-    assert client.ledger().client.issued == 0
-
-
 def test_numbers_are_the_clients_own(wine: LocalWine, client: WskClient) -> None:
     """A number in use is refused; another client's numbers are unknown."""
     record = client.run(Operation.create(op_id=5, new_socket=5, dispatch=Dispatch.FULL), release=False)

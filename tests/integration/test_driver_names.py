@@ -1,0 +1,75 @@
+"""Names under Wine, as far as Wine has them; the whole of it is in shim/test_driver_names.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from local_wine import MISSING, LocalWine
+
+from wsklab import abi
+from wsklab.abi import Function, State, Switch
+from wsklab.channel.operations import Operation, WskClient
+from wsklab.deadline import Deadline
+from wsklab.records import AF_INET, SocketAddress
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not on this host: {MISSING}")
+
+
+def soon(seconds: float = 30.0) -> Deadline:
+    return Deadline.after(seconds)
+
+
+@pytest.fixture(scope="module")
+def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalWine]:
+    wine = LocalWine(tmp_path_factory.mktemp("names"))
+    wine.start()
+    yield wine
+    wine.end()
+
+
+@pytest.fixture
+def client(wine: LocalWine) -> Iterator[WskClient]:
+    with wine.client() as client:
+        yield client
+
+
+def test_a_numeric_address(client: WskClient) -> None:
+    """An address with a port comes out of Wine's WSK, is held, and is freed."""
+    record = client.run(Operation.address_info("127.0.0.1", "12345"), soon())
+    assert record.succeeded, record.describe()
+    assert {(entry.family, entry.address_length) for entry in record.address_infos} == {(AF_INET, 16)}
+    assert {entry.address for entry in record.address_infos} == {SocketAddress.of("127.0.0.1", 12345)}
+    assert [entry.number for entry in client.objects()] == [record.object]
+    assert client.run(Operation.free_address_info(record.object), soon()).succeeded
+    assert client.ledger().client.at_rest
+
+
+def test_a_name_that_nobody_has(client: WskClient) -> None:
+    """One completion with a failure, and nothing to free."""
+    record = client.run(Operation.address_info("does-not-exist.invalid"), soon())
+    assert (record.completion_count, record.succeeded, record.object) == (1, False, 0)
+    assert client.objects() == ()
+
+
+def test_lookups_at_once_and_a_client_that_goes(wine: LocalWine) -> None:
+    """Eight threads of the driver in Wine's WSK at a time; the lists of a closed handle are freed."""
+    with wine.client() as client:
+        pending = [client.submit(Operation.address_info("127.0.0.1", str(number))) for number in range(1, 9)]
+        assert all(one.result(soon()).succeeded for one in pending)
+        assert len(client.objects()) == 8
+    with wine.client() as other:
+        deadline = soon()
+        while (driver := other.ledger().driver).objects_made != driver.objects_released:
+            assert not deadline.expired, driver
+
+
+def test_wines_stubs_are_lost_or_not_called(client: WskClient) -> None:
+    """WskGetNameInfo returns without completing; the registrar's functions raise, and are refused."""
+    record = client.run(Operation.name_info(SocketAddress.of("127.0.0.1", 80), flags=0xA), soon())
+    assert record.state is State.LOST
+    assert abi.status_name(record.returned_status) == "STATUS_NOT_IMPLEMENTED"
+    for switches in (Switch(0), Switch.NMR_RETRY):
+        record = client.run(Operation.nmr_register(switches=switches), soon())
+        assert (record.state, abi.status_name(record.driver_status)) == (State.NOT_STARTED, "STATUS_NOT_SUPPORTED")
+    assert client.run(Operation(function=Function.PROVIDER_INFO)).succeeded, "the usual way is open"
