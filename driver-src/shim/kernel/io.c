@@ -309,7 +309,8 @@ static void CheckOutput(const REQUEST *request, PIRP irp) {
     const UCHAR *output = request->Mdl != NULL ? ioctl->Output : request->Buffer;
 
     CheckStatusBlock("an I/O control", irp);
-    if (NT_ERROR(irp->IoStatus.Status)) {
+    /* Without an output Windows copies nothing (no IRP_INPUT_OPERATION), and Information is only told: forwarded IRPs. */
+    if (NT_ERROR(irp->IoStatus.Status) || ioctl->OutputSize == 0) {
         return;
     }
     if (information > ioctl->OutputSize) {
@@ -338,7 +339,8 @@ static void FinishIoctl(PIRP irp, void *context) {
     CheckOutput(request, irp);
     request->Status = irp->IoStatus.Status;
     request->Information = irp->IoStatus.Information;
-    if (!NT_ERROR(request->Status) && request->Buffer != NULL && request->Mdl == NULL && request->Information > 0) {
+    if (!NT_ERROR(request->Status) && request->Buffer != NULL && request->Mdl == NULL && request->Information > 0 &&
+        request->Ioctl->OutputSize > 0) {
         memcpy(request->Ioctl->Output, request->Buffer, request->Information);
     }
     SchedLock();

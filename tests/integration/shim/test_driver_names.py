@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from local_shim import LOOPBACK, MISSING, LocalShim
@@ -39,17 +39,6 @@ STATUS = abi.STATUS
 
 def soon(seconds: float = 15.0) -> Deadline:
     return Deadline.after(seconds)
-
-
-@pytest.fixture
-def shim(tmp_path_factory: pytest.TempPathFactory) -> LocalShim:
-    return LocalShim(tmp_path_factory.mktemp("shim"))
-
-
-@pytest.fixture
-def client(shim: LocalShim) -> Iterator[WskClient]:
-    with shim.clients() as (client,):
-        yield client
 
 
 def completed(record: Record) -> int:
