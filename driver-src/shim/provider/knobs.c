@@ -69,11 +69,13 @@ void WskpKnobTransportsChanged(void) {
 }
 
 WSKP_ORDER WskpKnobsOrderOf(WSKP_OPERATION operation) {
-    if (Orders[operation] != WSKP_ORDER_USUAL) {
-        return Orders[operation];
-    }
+    return Orders[operation];
+}
+
+WSKP_ORDER WskpKnobsUsualOrder(WSKP_OPERATION operation, NTSTATUS status) {
+    BOOLEAN pends = WskpOperationUsuallyPends(operation, status);
     /* The first choice is the usual one. */
-    return (ShimChoose(2, "completion order") == 0) == WskpOperationUsuallyPends(operation) ? WSKP_ORDER_LATER : WSKP_ORDER_INLINE;
+    return (ShimChoose(2, "completion order") == 0) == pends ? WSKP_ORDER_LATER : WSKP_ORDER_INLINE;
 }
 
 /* Counts one call down; TRUE when it is the one. With the lock. */

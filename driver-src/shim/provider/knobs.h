@@ -44,6 +44,8 @@ void WskpKnobTransportsChanged(void);
 
 /* The provider's questions. */
 WSKP_ORDER WskpKnobsOrderOf(WSKP_OPERATION operation);
+/* What the usual order is for this result: inline or later. */
+WSKP_ORDER WskpKnobsUsualOrder(WSKP_OPERATION operation, NTSTATUS status);
 WSKP_FAULT WskpKnobsFaultOf(WSKP_OPERATION operation, NTSTATUS *status, ULONG *delayMs);
 KIRQL WskpKnobsCalloutIrql(const char *what);
 BOOLEAN WskpKnobsProviderReady(void);

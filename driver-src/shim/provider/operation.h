@@ -6,32 +6,32 @@
 
 #include "provider.h"
 
-/* name, and whether Windows usually answers STATUS_PENDING although it knows the result (O: WT). */
+/* name, and whether Windows usually answers STATUS_PENDING although it knows that it succeeded, that it failed (O: WT). */
 #define WSKP_OPERATIONS(X)                                                                                                         \
-    X(Socket, TRUE)                                                                                                                \
-    X(SocketConnect, TRUE)                                                                                                         \
-    X(ControlClient, FALSE)                                                                                                        \
-    X(GetAddressInfo, TRUE)                                                                                                        \
-    X(GetNameInfo, TRUE)                                                                                                           \
-    X(ControlSocket, FALSE)                                                                                                        \
-    X(CloseSocket, TRUE)                                                                                                           \
-    X(Bind, TRUE)                                                                                                                  \
-    X(Accept, FALSE)                                                                                                               \
-    X(InspectComplete, FALSE)                                                                                                      \
-    X(Listen, FALSE)                                                                                                               \
-    X(Connect, TRUE)                                                                                                               \
-    X(ConnectEx, TRUE)                                                                                                             \
-    X(GetLocalAddress, FALSE)                                                                                                      \
-    X(GetRemoteAddress, FALSE)                                                                                                     \
-    X(Send, TRUE)                                                                                                                  \
-    X(Receive, FALSE)                                                                                                              \
-    X(Disconnect, TRUE)                                                                                                            \
-    X(SendTo, TRUE)                                                                                                                \
-    X(SendMessages, TRUE)                                                                                                          \
-    X(ReceiveFrom, FALSE)
+    X(Socket, TRUE, TRUE)                                                                                                          \
+    X(SocketConnect, TRUE, FALSE)                                                                                                  \
+    X(ControlClient, FALSE, FALSE)                                                                                                 \
+    X(GetAddressInfo, TRUE, FALSE)                                                                                                 \
+    X(GetNameInfo, TRUE, FALSE)                                                                                                    \
+    X(ControlSocket, FALSE, FALSE)                                                                                                 \
+    X(CloseSocket, TRUE, FALSE)                                                                                                    \
+    X(Bind, TRUE, TRUE)                                                                                                            \
+    X(Accept, FALSE, FALSE)                                                                                                        \
+    X(InspectComplete, FALSE, FALSE)                                                                                               \
+    X(Listen, FALSE, FALSE)                                                                                                        \
+    X(Connect, TRUE, FALSE)                                                                                                        \
+    X(ConnectEx, TRUE, FALSE)                                                                                                      \
+    X(GetLocalAddress, FALSE, FALSE)                                                                                               \
+    X(GetRemoteAddress, FALSE, FALSE)                                                                                              \
+    X(Send, TRUE, FALSE)                                                                                                           \
+    X(Receive, FALSE, FALSE)                                                                                                       \
+    X(Disconnect, TRUE, FALSE)                                                                                                     \
+    X(SendTo, TRUE, FALSE)                                                                                                         \
+    X(SendMessages, TRUE, FALSE)                                                                                                   \
+    X(ReceiveFrom, FALSE, FALSE)
 
 typedef enum WSKP_OPERATION {
-#define WSKP_OPERATION_MEMBER(name, pends) WSKP_##name,
+#define WSKP_OPERATION_MEMBER(name, succeeding, failing) WSKP_##name,
     WSKP_OPERATIONS(WSKP_OPERATION_MEMBER)
 #undef WSKP_OPERATION_MEMBER
         WSKP_OPERATION_COUNT,
@@ -39,6 +39,6 @@ typedef enum WSKP_OPERATION {
 } WSKP_OPERATION;
 
 const char *WskpOperationName(WSKP_OPERATION operation); /* "WskSocket" */
-BOOLEAN WskpOperationUsuallyPends(WSKP_OPERATION operation);
+BOOLEAN WskpOperationUsuallyPends(WSKP_OPERATION operation, NTSTATUS status);
 
 #endif

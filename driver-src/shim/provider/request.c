@@ -167,9 +167,13 @@ static void PostOrHold(WSKP_REQUEST *request) {
 }
 
 NTSTATUS WskpRequestFinish(WSKP_REQUEST *request, NTSTATUS status, ULONG_PTR information) {
-    BOOLEAN isInline = request->Order == WSKP_ORDER_INLINE && request->DueMs == 0;
+    BOOLEAN isInline;
     KIRQL irql;
 
+    if (request->Order == WSKP_ORDER_USUAL) {
+        request->Order = WskpKnobsUsualOrder(request->Operation, status);
+    }
+    isInline = request->Order == WSKP_ORDER_INLINE && request->DueMs == 0;
     WskpAssert(status != STATUS_PENDING && !request->Queued);
     request->Status = status;
     request->Information = information;
