@@ -88,25 +88,26 @@ _Use_decl_annotations_ NTSTATUS RoutineNmrRegister(OPERATION *Operation) {
     CLIENT *client = Operation->Client;
     NTSTATUS status = NmrRegister(client);
     WSK_PROVIDER_NPI npi;
+    TOLD told = {0};
     KIRQL irql;
 
     /* As a rule the registrar has called back by now; otherwise the events will tell. */
     KeAcquireSpinLock(&client->Lock, &irql);
     npi = client->Registration.Npi;
-    Operation->Record.lowest_version = client->Nmr.LowestVersion;
-    Operation->Record.highest_version = client->Nmr.HighestVersion;
+    told.LowestVersion = client->Nmr.LowestVersion;
+    told.HighestVersion = client->Nmr.HighestVersion;
     KeReleaseSpinLock(&client->Lock, irql);
-    if (npi.Dispatch != NULL) {
-        Operation->Record.version = npi.Dispatch->Version;
-    }
-    RoutineNote(Operation, NpiFlags(&npi));
+    told.Version = npi.Dispatch != NULL ? npi.Dispatch->Version : 0;
+    told.Flags = NpiFlags(&npi);
+    RoutineTell(Operation, &told);
     return status;
 }
 
 _Use_decl_annotations_ NTSTATUS RoutineNmrDeregister(OPERATION *Operation) {
+    const TOLD nothing = {0};
     NTSTATUS status = NmrDeregister(Operation->Client);
 
-    RoutineNote(Operation, 0);
+    RoutineTell(Operation, &nothing);
     return status;
 }
 
