@@ -19,6 +19,7 @@ from wsklab.domain_mark import DomainMetadata
 from wsklab.domain_xml import Acceleration, DomainSpec, HostEntry, MemoryFile, NetworkSpec, NicSpec
 from wsklab.errors import DomainGone, HypervisorError
 from wsklab.hypervisor.protocol import Domain, DomainEventKind, DomainState, EventSubscription, Hypervisor
+from wsklab.template import allow_user
 
 MakeSpec = Callable[..., DomainSpec]
 
@@ -207,6 +208,9 @@ class HypervisorContract:
         memory, state = (spec.console_log.with_suffix(suffix) for suffix in (".memory", ".state"))
         with memory.open("wb") as file:
             os.truncate(file.fileno(), spec.memory_mib << 20)
+        user = hypervisor.qemu_user()
+        if user not in {None, os.geteuid()}:
+            allow_user(memory, user)  # QEMU opens the memory by itself
         domain = hypervisor.define(dataclasses.replace(spec, memory_file=MemoryFile(path=memory, shared=True)))
         domain.start()
         _progress(domain)
