@@ -304,6 +304,9 @@ def test_after_the_grace_it_is_off_and_its_overlay_stays_a_day(lab: LabCommand, 
     assert lab.processes() == []
     overlay = inside.directory / "overlay.qcow2"
     assert overlay.stat().st_size > 0
+    # a wire that nobody is on goes with the next sweep; the overlay does not
+    assert {row["kind"] for row in lab.ok("gc", "--json")["removed"]} <= {"wire"}
+    assert overlay.exists()
     assert lab.ok("gc", "--dry-run", "--json")["removed"] == []
     mark = inside.directory / "expired"
     past = (datetime.now(UTC) - timedelta(hours=25)).timestamp()
