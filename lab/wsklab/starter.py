@@ -125,6 +125,8 @@ class GuestStarter:
         return guest, ""
 
     def _fork(self, profile: GuestProfile, image: Image, claim: Claim, template: Template) -> Guest:
+        if not self.maker.private_wires:
+            self.maker.ensure_network()  # the template may be older than the network
         guest = self.maker.factory.create(
             profile, image, claim, self.maker.plan(template, MemoryFile(path=template.memory))
         )

@@ -217,6 +217,8 @@ class TemplateMaker:
     ) -> None:
         """Continue the base in a copy of its memory, load the driver, freeze that."""
         with self.template(profile, image, None) as base:
+            if not self.private_wires:
+                self.ensure_network()  # the base may be older than the network
             self._check_room(profile)
             memory = work / "memory"
             run(["cp", "--sparse=always", str(base.memory), str(memory)], deadline=self.factory.timeouts.after(30))
