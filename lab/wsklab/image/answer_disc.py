@@ -158,7 +158,7 @@ def _script(lines: Sequence[str]) -> bytes:
     """A script for cmd: CRLF, its own folder in DISC, the serial port in PORT."""
     head = (
         "@echo off",
-        "rem made by wsklab: see docs/windows.md",
+        "rem made by wsklab: lab/wsklab/image/answer_disc.py",
         "setlocal",
         "set DISC=%~dp0",
         "if not defined PORT set PORT=COM1",
