@@ -69,10 +69,19 @@ typedef struct SHIM_OPTIONS {
     BOOLEAN Deterministic;
     ULONG64 Seed;
     BOOLEAN RandomChoices; /* plain mode: ShimChoose draws */
+    BOOLEAN Impatient;     /* deterministic mode: the clock jumps on at once, and waits for the host only after many jumps */
     BOOLEAN LikeWine;      /* ntoskrnl has the export that only Wine's has */
     ULONG OsBuild;         /* 0: the newest that the shim knows */
 } SHIM_OPTIONS;
 void ShimStart(const SHIM_OPTIONS *options);
+/* Between two drivers: another seed, personality or build. The mode stays what it was. */
+void ShimSetOptions(const SHIM_OPTIONS *options);
+/* A digest of all choices of the schedule since the seed was set: equal digests, equal runs. */
+ULONG64 ShimTrace(void);
+/* Whether devices open to everybody, whatever their access lists say: the driver's own check comes to its turn. */
+void ShimIgnoreAccessLists(BOOLEAN ignore);
+/* What is going on: printed when the shim breaks off. */
+void ShimNote(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Everything must be gone: the provider is stopped, and what is left is an abort (rules leak-*). */
 void ShimStop(void);
 

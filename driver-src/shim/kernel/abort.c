@@ -12,6 +12,7 @@
 extern void __sanitizer_print_stack_trace(void) __attribute__((weak));
 
 static volatile int g_Aborting;
+static char g_Note[256];
 
 void Describe(char *text, size_t size, const void *address) {
     Dl_info info;
@@ -67,10 +68,19 @@ void ShimPrintStack(void) {
     backtrace_symbols_fd(frames, backtrace(frames, 64), STDERR_FILENO);
 }
 
+void ShimNote(const char *format, ...) {
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(g_Note, sizeof(g_Note), format, arguments);
+    va_end(arguments);
+}
+
 _Noreturn void ShimAbort(const char *rule, const char *format, ...) {
     char message[4096];
     char who[2048];
     const SHIM_THREAD *self = ThreadSelfOrNull();
+    const char *what;
     va_list arguments;
 
     if (__atomic_exchange_n(&g_Aborting, 1, __ATOMIC_SEQ_CST)) {
@@ -86,6 +96,12 @@ _Noreturn void ShimAbort(const char *rule, const char *format, ...) {
     if (self != NULL) {
         ThreadDescribe(self, who, sizeof(who));
         fprintf(stderr, "wsklab-shim: in %s\n", who);
+    }
+    if (InjectLastFailed(&what) != NULL) {
+        fprintf(stderr, "wsklab-shim: the last injected failure: %s at %s\n", what, InjectLastFailed(&what));
+    }
+    if (g_Note[0] != '\0') {
+        fprintf(stderr, "wsklab-shim: %s\n", g_Note);
     }
     if (g_Options.Deterministic) {
         fprintf(stderr, "wsklab-shim: deterministic, seed %" PRIu64 "\n", g_Options.Seed);

@@ -49,6 +49,7 @@ typedef struct ACE {
 static pthread_mutex_t g_Lock = PTHREAD_MUTEX_INITIALIZER;
 static DEVICE_NAME *g_Named;
 static LINK g_Links[MAX_LINKS];
+static BOOLEAN g_IgnoreLists;
 
 static void Narrow(char *out, PCUNICODE_STRING name) {
     ULONG i;
@@ -250,13 +251,17 @@ void DeviceSetDacl(PDEVICE_OBJECT device, PSECURITY_DESCRIPTOR security) {
     }
 }
 
+void ShimIgnoreAccessLists(BOOLEAN ignore) {
+    g_IgnoreLists = ignore;
+}
+
 BOOLEAN DeviceAdmits(PDEVICE_OBJECT device, const struct _EPROCESS *process) {
     static const UCHAR system[] = {1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0};
     static const UCHAR administrators[] = {1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0};
     static const UCHAR everyone[] = {1, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0};
     const DEVICE_NAME *name = device->DeviceObjectExtension;
 
-    if (!name->HasDacl) {
+    if (!name->HasDacl || g_IgnoreLists) {
         return TRUE;
     }
     for (ULONG i = 0; i < name->SidCount; i++) {

@@ -21,6 +21,7 @@ typedef struct SITE {
 static pthread_mutex_t g_Lock = PTHREAD_MUTEX_INITIALIZER;
 static SITE g_Sites[MAX_SITES];
 static ULONG g_SiteCount;
+static const SITE *g_LastFailed;
 static ULONG g_Seen;
 static ULONG g_Target; /* 0: none */
 static BOOLEAN g_From;
@@ -74,8 +75,16 @@ BOOLEAN InjectShouldFail(const char *what) {
     site = FindSite(what, frames, count);
     site->Count++;
     site->Failures += fail;
+    if (fail) {
+        g_LastFailed = site;
+    }
     pthread_mutex_unlock(&g_Lock);
     return fail;
+}
+
+const char *InjectLastFailed(const char **what) {
+    *what = g_LastFailed != NULL ? g_LastFailed->What : "";
+    return g_LastFailed != NULL ? g_LastFailed->Where : NULL;
 }
 
 BOOLEAN ShimShouldFail(const char *site) {

@@ -111,6 +111,10 @@ void ThreadDestroyed(SHIM_THREAD *thread);
 
 /* ---- sched.c --------------------------------------------------------------------------------------------------------- */
 void SchedInitialize(void);
+/* Deterministic mode: let everybody else come to rest, and begin a second: what comes then depends on the seed alone. */
+void SchedSettle(void);
+/* Another seed, and what follows from it. */
+void SchedReseed(void);
 void SchedLock(void);
 void SchedUnlock(void);
 /* With the lock: sleep until SchedWake (TRUE) or the deadline (FALSE), an absolute ShimNow. */
@@ -126,6 +130,8 @@ void SchedEnd(SHIM_THREAD *thread);
 /* Deterministic mode: the lock is held by somebody else; others run until it is free. */
 void SchedSpin(volatile KSPIN_LOCK *lock);
 ULONG SchedRandom(ULONG count);
+/* Deterministic mode: virtual time from now on after which something that should end has not (0: no limit). */
+void SchedLimit(ULONG64 nanoseconds);
 /* Absolute deadline of an NT timeout (negative: relative; NULL: never). */
 ULONG64 SchedDeadline(const LARGE_INTEGER *timeout);
 
@@ -178,6 +184,8 @@ void *MemoryGet(MEMORY_KIND kind, size_t size, ULONG tag, const char *site, cons
 /* Without a failure to be expected: the shim's own objects. Zeroed. */
 void *MemoryGetSure(MEMORY_KIND kind, size_t size, const void *owner);
 void MemoryPut(MEMORY_KIND kind, void *memory, ULONG tag, const char *function);
+/* From now on nobody's. */
+void MemoryDisown(const void *memory);
 BOOLEAN MemoryIs(MEMORY_KIND kind, const void *memory);
 /* The size of a live allocation that begins there; 0: none. */
 size_t MemorySize(const void *memory);
@@ -196,6 +204,8 @@ void *PagedGet(size_t size);
 void PagedPut(void *memory);
 
 BOOLEAN InjectShouldFail(const char *what);
+/* Where the last injected failure was; NULL: there was none. */
+const char *InjectLastFailed(const char **what);
 
 /* ---- irp.c, complete.c ------------------------------------------------------------------------------------------------- */
 typedef enum IRP_KIND { IRP_ALLOCATED, IRP_CALLER_MEMORY, IRP_IO_MANAGER } IRP_KIND;
@@ -251,6 +261,7 @@ OBJECT_KIND ObjectKind(const char *function, const void *object);
 /* Without checks, for the shim itself. */
 void ObjectHold(void *object);
 void ObjectDrop(void *object);
+void ObjectDisown(void *object);
 void HandlesRequireNoneOf(const void *low, const void *high, const char *who);
 void DeviceDestroyed(PDEVICE_OBJECT device);
 void DeviceSetDacl(PDEVICE_OBJECT device, PSECURITY_DESCRIPTOR descriptor);

@@ -167,6 +167,7 @@ void FilesOrphan(const DRIVER_OBJECT *driver) {
         PDEVICE_OBJECT device = CONTAINING_RECORD(entry, FILE_OBJECT, IrpList)->DeviceObject;
         if (device->DriverObject == driver) {
             device->DriverObject = NULL;
+            ObjectDisown(device); /* the handle's now, no leak of the driver's */
         }
     }
     pthread_mutex_unlock(&g_FilesLock);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #define MAX_DRIVERS 8
+/* Virtual time after which an unload routine will never return. */
+#define UNLOAD_NS 600000000000ull
 
 struct SHIM_DRIVER {
     DRIVER_OBJECT Object;
@@ -206,9 +208,11 @@ NTSTATUS ShimDriverUnload(SHIM_DRIVER *driver, BOOLEAN force) {
     if (!force && FilesOf(&driver->Object) > 0) {
         return STATUS_DEVICE_BUSY;
     }
+    SchedLimit(UNLOAD_NS);
     ShimCalloutBegin(&callout, "DriverUnload", PASSIVE_LEVEL, TRUE);
     driver->Object.DriverUnload(&driver->Object);
     ShimCalloutEnd(&callout);
+    SchedLimit(0);
     FilesOrphan(&driver->Object);
     RequireGone(driver);
     Unmap(driver);

@@ -152,6 +152,17 @@ BOOLEAN MemoryIs(MEMORY_KIND kind, const void *memory) {
     return is;
 }
 
+void MemoryDisown(const void *memory) {
+    BLOCK *block;
+
+    pthread_mutex_lock(&g_Lock);
+    block = Find(memory);
+    if (block != NULL) {
+        block->Owner = NULL;
+    }
+    pthread_mutex_unlock(&g_Lock);
+}
+
 size_t MemorySize(const void *memory) {
     const BLOCK *block;
     size_t size;
@@ -350,6 +361,10 @@ void *ShimAllocate(const char *site, size_t size) {
         memset(memory, 0, size);
     }
     return memory;
+}
+
+void *ShimAllocateSure(size_t size) {
+    return MemoryGetSure(MEMORY_PROVIDER, size, CALLER());
 }
 
 void ShimFree(void *memory) {

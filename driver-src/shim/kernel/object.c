@@ -45,6 +45,10 @@ OBJECT_KIND ObjectKind(const char *function, const void *object) {
     return HeaderOf(function, object)->Kind;
 }
 
+void ObjectDisown(void *object) {
+    MemoryDisown((HEADER *)object - 1);
+}
+
 void ObjectHold(void *object) {
     __atomic_add_fetch(&((HEADER *)object - 1)->References, 1, __ATOMIC_RELAXED);
 }

@@ -45,6 +45,18 @@ void ShimStart(const SHIM_OPTIONS *options) {
     ProviderStart();
 }
 
+void ShimSetOptions(const SHIM_OPTIONS *options) {
+    BOOLEAN deterministic = g_Options.Deterministic;
+
+    g_Options = *options;
+    g_Options.Deterministic = deterministic;
+    if (g_Options.OsBuild == 0) {
+        g_Options.OsBuild = NEWEST_BUILD;
+    }
+    SchedSettle();
+    SchedReseed();
+}
+
 void ShimStop(void) {
     ProviderStop();
     IoStop();

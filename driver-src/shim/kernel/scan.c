@@ -8,7 +8,8 @@
 #define HIGHEST_ADDRESS (1ull << 47)
 
 void ScanOutput(const char *what, const UCHAR *bytes, size_t size) {
-    for (size_t i = 0; i + sizeof(ULONG64) <= size; i++) {
+    /* Structures keep their pointers aligned; at odd places a loopback address of IPv4 looks like one of the stack. */
+    for (size_t i = 0; i + sizeof(ULONG64) <= size; i += 4) {
         char text[600];
         ULONG64 value;
 

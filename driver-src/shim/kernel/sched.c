@@ -16,6 +16,8 @@
 #define YIELD_NS 200ull
 /* How long the host's loopback may take before the clock jumps on without it. */
 #define GRACE_MS 3
+/* An impatient clock gives the host that time only after so many jumps without a word from it. */
+#define IMPATIENT_JUMPS 40
 /* Nothing but descriptors to wait for: longer than this is a hang. */
 #define OUTSIDE_MS 60000
 #define MAX_DESCRIPTORS 64
@@ -28,10 +30,16 @@ static ULONG64 g_Random;
 static ULONG g_SwitchOneIn; /* at a scheduling point the thread is changed with this probability */
 static BOOLEAN g_Priorities; /* instead: the ready thread with the highest priority runs, and priorities change rarely */
 static ULONG g_Picks;
+static ULONG64 g_Limit;
+static ULONG64 g_Trace;
+static ULONG g_Jumps; /* since a descriptor was readable */
 static ULONG64 g_Base; /* plain mode: the host's clock at the start */
 
 /* Both clocks begin here: a time is then far from every address, which matters to the scanner of outputs. */
 #define BEGINNING (1000 * NANOSECONDS)
+
+static BOOLEAN IsReady(const SHIM_THREAD *thread);
+static void Switch(SHIM_THREAD *self);
 
 static ULONG64 HostNow(void) {
     struct timespec now;
@@ -49,17 +57,51 @@ ULONG SchedRandom(ULONG count) {
     return (ULONG)(((x * 0x2545F4914F6CDD1Dull) >> 33) % count);
 }
 
-void SchedInitialize(void) {
+void SchedLimit(ULONG64 nanoseconds) {
+    g_Limit = nanoseconds == 0 ? 0 : g_Now + nanoseconds;
+}
+
+void SchedReseed(void) {
     static const ULONG oneIn[] = {2, 4, 16, 64};
 
     g_Random = g_Options.Seed * 0x9E3779B97F4A7C15ull + 0x632BE59BD9B4E019ull;
     if (g_Random == 0) {
         g_Random = 1;
     }
-    g_Now = BEGINNING;
-    g_Base = HostNow() - BEGINNING;
     g_SwitchOneIn = oneIn[SchedRandom(4)];
     g_Priorities = SchedRandom(4) == 0;
+    g_Picks = 0;
+    g_Trace = 0xCBF29CE484222325ull;
+}
+
+static BOOLEAN OthersAreReady(const SHIM_THREAD *self) {
+    for (PLIST_ENTRY entry = g_Threads.Flink; entry != &g_Threads; entry = entry->Flink) {
+        const SHIM_THREAD *thread = CONTAINING_RECORD(entry, SHIM_THREAD, Link);
+        if (thread != self && IsReady(thread)) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+void SchedSettle(void) {
+    SHIM_THREAD *self = ThreadSelf();
+
+    if (!g_Options.Deterministic) {
+        return;
+    }
+    SchedLock();
+    while (OthersAreReady(self)) {
+        Switch(self);
+    }
+    g_Now = (g_Now / NANOSECONDS + 1) * NANOSECONDS;
+    SchedUnlock();
+}
+
+void SchedInitialize(void) {
+    g_Now = BEGINNING;
+    g_Base = HostNow() - BEGINNING;
+    SchedReseed();
 }
 
 BOOLEAN ShimIsDeterministic(void) {
@@ -123,6 +165,7 @@ static BOOLEAN PollDescriptors(int timeoutMs, ULONG *waiting) {
         if (descriptors[i].revents != 0) {
             MakeReady(threads[i], TRUE);
             found = TRUE;
+            g_Jumps = 0;
         }
     }
     return found;
@@ -144,6 +187,7 @@ static _Noreturn void Deadlock(const char *why) {
 static void Advance(void) {
     ULONG64 next = NEVER;
     ULONG descriptors;
+    int grace;
 
     for (PLIST_ENTRY entry = g_Threads.Flink; entry != &g_Threads; entry = entry->Flink) {
         const SHIM_THREAD *thread = CONTAINING_RECORD(entry, SHIM_THREAD, Link);
@@ -151,8 +195,12 @@ static void Advance(void) {
             next = thread->Deadline;
         }
     }
-    if (PollDescriptors(next == NEVER ? OUTSIDE_MS : next <= g_Now ? 0 : GRACE_MS, &descriptors)) {
+    grace = g_Options.Impatient && g_Jumps++ < IMPATIENT_JUMPS ? 0 : GRACE_MS;
+    if (PollDescriptors(next == NEVER ? OUTSIDE_MS : next <= g_Now ? 0 : grace, &descriptors)) {
         return;
+    }
+    if (g_Limit != 0 && g_Now > g_Limit) {
+        Deadlock("something that should end does not");
     }
     if (next == NEVER) {
         Deadlock(descriptors > 0 ? "nothing came from outside for a minute" : "no thread can ever run again");
@@ -168,8 +216,19 @@ static void Advance(void) {
     }
 }
 
+/* Two runs with the same trace made the same choices among the same threads. */
+static void Trace(ULONG64 value) {
+    g_Trace = (g_Trace ^ value) * 0x100000001B3ull;
+}
+
+ULONG64 ShimTrace(void) {
+    return g_Trace;
+}
+
 static SHIM_THREAD *Choose(SHIM_THREAD **ready, ULONG count) {
     SHIM_THREAD *best = ready[0];
+
+    Trace(count);
 
     if (!g_Priorities) {
         return ready[SchedRandom(count)];

@@ -149,6 +149,19 @@ SHIM_THREAD *ShimThreadAdopt(const char *name, PEPROCESS process) {
     return thread;
 }
 
+void ShimThreadMove(PEPROCESS process) {
+    SHIM_THREAD *self = ThreadSelf();
+    PEPROCESS old = self->Process;
+
+    if (process != NULL) {
+        ObjectHold(process);
+    }
+    self->Process = process != NULL ? process : &g_System;
+    if (old != &g_System) {
+        ObjectDrop(old);
+    }
+}
+
 void ShimThreadLeave(void) {
     Finish(ThreadSelf());
 }

@@ -99,15 +99,13 @@ static int Stdio(const ARGUMENTS *arguments) {
     PEPROCESS process = ShimProcessCreate("wskctl", (ULONG)getpid(), TRUE);
     int code = EXIT_FAILED;
 
-    ShimThreadLeave();
-    ShimThreadAdopt("reader", process);
+    ShimThreadMove(process);
     if (ServiceRun(arguments->Service, arguments->Driver)) {
         code = VerbStdio(0, NULL);
     }
     ServicesEnd();
-    ShimThreadLeave();
+    ShimThreadMove(NULL);
     ShimProcessRelease(process);
-    ShimThreadAdopt("main", NULL);
     return code;
 }
 

@@ -405,7 +405,7 @@ static VOID PointerInInformation(REQUEST *r) {
 
 static VOID PointerAt(REQUEST *r, ULONG_PTR Pointer) {
     RtlZeroMemory(r->Buffer, r->OutputBytes);
-    RtlCopyMemory(r->Buffer + 3, &Pointer, sizeof(Pointer)); /* not aligned */
+    RtlCopyMemory(r->Buffer + 4, &Pointer, sizeof(Pointer));
     r->Information = r->OutputBytes;
 }
 
