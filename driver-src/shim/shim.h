@@ -113,8 +113,6 @@ ULONG64 ShimNow(void);
  * its allocation can be made to fail in turn. Zeroed. `site` names it in the report of the failure sweep.
  */
 void *ShimAllocate(const char *site, size_t size);
-/* The same for what a system has allocated beforehand: it never fails. */
-void *ShimAllocateSure(size_t size);
 void ShimFree(void *memory);
 /* TRUE when the sweep wants this step to fail; for what fails on Windows for lack of memory but allocates nothing here. */
 BOOLEAN ShimShouldFail(const char *site);

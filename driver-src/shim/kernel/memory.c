@@ -363,10 +363,6 @@ void *ShimAllocate(const char *site, size_t size) {
     return memory;
 }
 
-void *ShimAllocateSure(size_t size) {
-    return MemoryGetSure(MEMORY_PROVIDER, size, CALLER());
-}
-
 void ShimFree(void *memory) {
     if (memory != NULL) {
         MemoryPut(MEMORY_PROVIDER, memory, 0, "ShimFree");
