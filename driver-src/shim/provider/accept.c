@@ -10,7 +10,8 @@
 
 /* With the lock: the connection as a socket of its own (CAT-009, CTX-008); NULL when there is no memory. */
 static WSKP_SOCKET *Make(WSKP_SOCKET *listener, WSKP_ARRIVAL *arrival, PVOID context, const VOID *dispatch) {
-    WSKP_SOCKET_MODEL model = {.Client = listener->Client, .Category = WSKP_CONNECTION, .Family = listener->Family,
+    ULONG category = MutantIs("WSK-CAT-009/basic") ? WSK_FLAG_BASIC_SOCKET : WSKP_CONNECTION;
+    WSKP_SOCKET_MODEL model = {.Client = listener->Client, .Category = category, .Family = listener->Family,
                                .Type = listener->Type, .Protocol = listener->Protocol, .Owner = listener->Owner,
                                .Context = context, .ClientDispatch = dispatch, .Fd = arrival->Fd};
     WSKP_SOCKET *socket = WskpSocketCreate(&model);
@@ -43,6 +44,9 @@ void WskpAcceptDeliver(WSKP_SOCKET *listener, WSKP_ARRIVAL *arrival, WSKP_REQUES
     if (MutantIs("WSK-EVT-011/inherited-by-function")) {
         socket->Events |= listener->Inherit;
     }
+    if (MutantIs("WSK-ACC-009/events-on") && socket->ClientDispatch != NULL) {
+        socket->Events |= WSKP_CONNECTION_EVENTS;
+    }
     WskpRequestDone(request, STATUS_SUCCESS, (ULONG_PTR)&socket->Public); /* ACC-001 */
     WskpSocketProgress(socket);
 }
@@ -70,6 +74,9 @@ NTSTATUS WSKAPI WskpAccept(PWSK_SOCKET ListenSocket, ULONG Flags, PVOID AcceptSo
             status = STATUS_PENDING;
             WskpRequestQueue(request, &socket->Listener.Accepts);
             WskpSocketProgress(socket);
+            if (MutantIs("WSK-ACC-001/does-not-wait") && request->Queued) {
+                WskpRequestDone(request, STATUS_IO_TIMEOUT, 0);
+            }
         }
         WskpUnlock(irql);
         status = status == STATUS_PENDING ? WskpRequestReturn(request) : WskpRequestFinish(request, status, 0);
@@ -128,7 +135,7 @@ KIRQL WskpListenerAcceptCall(WSKP_SOCKET *listener, KIRQL level, KIRQL irql) {
     socket->Accepting = TRUE;
     WskpReference(&socket->Object);
     WskpAddressWrite((PSOCKADDR)local, &socket->Local);
-    WskpAddressWrite((PSOCKADDR)remote, &socket->Remote);
+    WskpAddressWrite((PSOCKADDR)remote, MutantIs("WSK-ACC-006/own-address") ? &socket->Local : &socket->Remote);
     WskpCallbackBegin(&callback, listener, WSK_EVENT_ACCEPT, "WskAcceptEvent", level, irql);
     status = dispatch->WskAcceptEvent(context, WskpCallbackFlags(level), (PSOCKADDR)local, (PSOCKADDR)remote, &socket->Public,
                                       &acceptedContext, &acceptedDispatch);

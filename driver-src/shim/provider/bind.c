@@ -23,7 +23,14 @@ static NTSTATUS Bind(WSKP_SOCKET *socket, const HOST_ADDRESS *address) {
     if (socket->State != WSKP_FRESH) {
         return STATUS_INVALID_DEVICE_STATE; /* BIND-011 */
     }
-    status = WskpClaimBind(socket, address);
+    if (MutantIs("WSK-BIND-003/loopback-only") && address->Family == HOST_FAMILY_4 && HostAddressIsWildcard(address)) {
+        HOST_ADDRESS loopback = *address;
+        loopback.Ip[0] = 127;
+        loopback.Ip[3] = 1;
+        status = WskpClaimBind(socket, &loopback);
+    } else {
+        status = WskpClaimBind(socket, address);
+    }
     if (!NT_SUCCESS(status)) {
         return status;
     }
@@ -74,6 +81,9 @@ NTSTATUS WSKAPI WskpListen(PWSK_SOCKET Socket, PIRP Irp) {
         irql = WskpLock();
         /* Bound, and not committed to connecting (CAT-010, ACC-012). */
         status = socket->State == WSKP_BOUND ? WskpListenerStart(socket) : STATUS_INVALID_DEVICE_STATE;
+        if (MutantIs("WSK-CAT-010/role-forgotten")) {
+            status = STATUS_SUCCESS;
+        }
         WskpSocketProgress(socket);
         WskpUnlock(irql);
         status = WskpRequestFinish(request, status, 0);
@@ -98,6 +108,9 @@ NTSTATUS WSKAPI WskpGetLocalAddress(PWSK_SOCKET Socket, PSOCKADDR LocalAddress, 
             HOST_ADDRESS now = socket->Local;
             if (socket->Fd >= 0) {
                 HostSocketLocal(socket->Fd, &now); /* BIND-004: specific from the connect on */
+            }
+            if (MutantIs("WSK-BIND-004/wildcard-hidden") && HostAddressIsWildcard(&now)) {
+                now.Ip[0] = 127;
             }
             if (MutantIs("WSK-BIND-002/port-zero")) {
                 now.Port = 0;

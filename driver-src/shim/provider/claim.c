@@ -49,6 +49,9 @@ static BOOLEAN Overlap(const WSKP_SOCKET *one, const HOST_ADDRESS *oneAddress, c
     if (one->Protocol != other->Protocol || oneAddress->Port != otherAddress->Port) {
         return FALSE;
     }
+    if (MutantIs("WSK-BIND-009/port-alone")) {
+        return TRUE;
+    }
     if (oneAddress->Family != otherAddress->Family) {
         return Dual(one, oneAddress) || Dual(other, otherAddress);
     }

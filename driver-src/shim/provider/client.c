@@ -100,7 +100,7 @@ void WskpClientRelease(WSKP_CLIENT *client) {
     if (client->Captures == 0) {
         WskpClientError("WSK-REG-011", "WskReleaseProviderNPI without a capture that it would give back");
     }
-    client->Captures--;
+    client->Captures = MutantIs("WSK-REG-011/not-counted") ? 0 : client->Captures - 1;
     if (client->Captures == 0) {
         if (client->Callers > 0) {
             WskpClientError("WSK-DET-007", "the last capture is released while a function of the provider dispatch runs");

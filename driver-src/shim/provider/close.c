@@ -17,6 +17,10 @@ static void CloseHost(WSKP_SOCKET *socket) {
     }
     WskpPollerRemove(fd);
     if (WskpSocketListens(socket)) {
+        if (MutantIs("WSK-CLOSE-007/waiting-live-on")) {
+            socket->Fd = -1;
+            return; /* the descriptor is lost, and with it the listener stays */
+        }
         WskpListenerClose(socket); /* CLOSE-007: who waits unaccepted is cut off, who was accepted lives on */
         HostSocketClose(fd);
     } else if (WskpSocketConnects(socket)) {
@@ -68,7 +72,7 @@ void WskpSocketTryFinishClose(WSKP_SOCKET *socket) {
     if (socket->CloseRequest != NULL) {
         WSKP_REQUEST *request = socket->CloseRequest;
         socket->CloseRequest = NULL;
-        WskpRequestDone(request, STATUS_SUCCESS, 0); /* CLOSE-001 */
+        WskpRequestDone(request, MutantIs("WSK-CLOSE-001/fails") ? STATUS_UNSUCCESSFUL : STATUS_SUCCESS, 0); /* CLOSE-001 */
     } else if (socket->ClosedByWsk) {
         socket->ClosedByWsk = FALSE;
         WskpSocketFinished(socket);

@@ -36,13 +36,16 @@ static void Connected(WSKP_SOCKET *socket, WSKP_REQUEST *request) {
         WskpSendEnqueue(socket, request);
         return;
     }
+    if (MutantIs("WSK-CONN-011/events-on") && request->Operation == WSKP_SocketConnect && socket->ClientDispatch != NULL) {
+        socket->Events |= WSKP_CONNECTION_EVENTS;
+    }
     /* WskSocketConnect tells the socket (CONN-008), the others nothing (IRP-014). */
     WskpRequestDone(request, STATUS_SUCCESS, request->Operation == WSKP_SocketConnect ? (ULONG_PTR)&socket->Public : 0);
 }
 
 static void Failed(WSKP_SOCKET *socket, WSKP_REQUEST *request, NTSTATUS status) {
     Abandon(socket);
-    WskpRequestDone(request, status, 0);
+    WskpRequestDone(request, MutantIs("WSK-CONN-003/told-connected") ? STATUS_SUCCESS : status, 0);
     if (request->Operation == WSKP_SocketConnect && !MutantIs("WSK-CONN-010/socket-left")) {
         WskpSocketBeginClose(socket, NULL);
     }
@@ -74,6 +77,10 @@ void WskpConnectProgress(WSKP_SOCKET *socket) {
 static NTSTATUS Begin(WSKP_SOCKET *socket, WSKP_REQUEST *request) {
     int result;
 
+    if (MutantIs("WSK-CONN-002/binds-itself") && socket->State == WSKP_FRESH) {
+        HOST_ADDRESS any = {.Family = socket->Family};
+        socket->State = NT_SUCCESS(WskpClaimBind(socket, &any)) ? WSKP_BOUND : socket->State;
+    }
     if (socket->State != WSKP_BOUND) {
         return STATUS_INVALID_DEVICE_STATE; /* CONN-002, CONN-005, CAT-010 */
     }
@@ -161,7 +168,7 @@ static NTSTATUS ReadPair(PSOCKADDR local, PSOCKADDR remote, HOST_ADDRESS *localO
     }
     ShimRequireMemory("SOCKADDR", local, sizeof(local->sa_family));
     family = WskpFamilyOf(local->sa_family);
-    if (family == HOST_FAMILY_NONE) {
+    if (family == HOST_FAMILY_NONE || (family == HOST_FAMILY_6 && MutantIs("WSK-CONN-009/first-family-only"))) {
         return STATUS_NOT_SUPPORTED;
     }
     if (!WskpAddressRead("WskSocketConnect", local, family, localOut) ||

@@ -24,6 +24,7 @@ static NTSTATUS TransportListQuery(const ARGUMENTS *arguments, SIZE_T *returned)
     if (arguments->Output == NULL || arguments->OutputSize < needed) {
         return MutantIs("WSK-CTL-001/other-status") ? STATUS_BUFFER_TOO_SMALL : STATUS_BUFFER_OVERFLOW;
     }
+    *returned = MutantIs("WSK-CTL-002/size-odd") ? needed - 1 : needed;
     WskpTransportList(arguments->Output, (ULONG)(arguments->OutputSize / sizeof(WSK_TRANSPORT)));
     return STATUS_SUCCESS;
 }
@@ -85,6 +86,9 @@ static NTSTATUS SetStaticEvents(WSKP_CLIENT *client, const ARGUMENTS *arguments)
     if (arguments->InputSize != sizeof(*control) || control == NULL || !WskpIsWskNpi(control->NpiId) ||
         (control->EventMask & ~known) != 0) {
         return STATUS_INVALID_PARAMETER;
+    }
+    if (MutantIs("WSK-CTL-005/refused")) {
+        return STATUS_NOT_SUPPORTED;
     }
     if (client->HadSocket) {
         return STATUS_INVALID_DEVICE_STATE; /* too late: existing sockets stay as they are */

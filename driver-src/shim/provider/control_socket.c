@@ -67,6 +67,11 @@ NTSTATUS WSKAPI WskpControlSocket(PWSK_SOCKET Socket, WSK_CONTROL_SOCKET_TYPE Re
     CheckBuffers(&control);
     if (Irp == NULL && !WorksWithoutIrp(RequestType, ControlCode, Level)) {
         status = STATUS_REQUEST_NOT_ACCEPTED; /* OPT-003: nothing is changed */
+        if (MutantIs("WSK-OPT-003/changed-nevertheless") && RequestType == WskSetOption) {
+            irql = WskpLock();
+            WskpOptionSet(socket, &control);
+            WskpUnlock(irql);
+        }
     } else if (Irp != NULL && (request = WskpRequestBegin(WSKP_ControlSocket, socket->Client, socket, Irp, &status)) == NULL) {
         /* over already */
     } else {

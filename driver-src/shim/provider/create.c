@@ -28,6 +28,19 @@ static NTSTATUS CheckCategory(ULONG flags) {
     }
 }
 
+/* Callbacks come at DISPATCH_LEVEL: their table must be there. The context is never looked at (SOCK-017). */
+static void CheckDispatch(const WSKP_SOCKET_MODEL *model) {
+    SIZE_T size = model->Category == WSKP_LISTEN       ? sizeof(WSK_CLIENT_LISTEN_DISPATCH)
+                  : model->Category == WSKP_CONNECTION ? sizeof(WSK_CLIENT_CONNECTION_DISPATCH)
+                  : model->Category == WSKP_DATAGRAM   ? sizeof(WSK_CLIENT_DATAGRAM_DISPATCH)
+                  : model->Category == WSKP_STREAM     ? sizeof(WSK_CLIENT_STREAM_DISPATCH)
+                                                       : 0;
+    if (model->ClientDispatch != NULL && size > 0) {
+        ShimRequireMemory("client dispatch", model->ClientDispatch, size);
+        ShimRequireNonPaged("client dispatch", model->ClientDispatch, size);
+    }
+}
+
 NTSTATUS WskpCreate(WSKP_SOCKET_MODEL *model, WSKP_SOCKET **socket) {
     static const HOST_TYPE types[] = {[SOCK_STREAM] = HOST_STREAM, [SOCK_DGRAM] = HOST_DATAGRAM, [SOCK_RAW] = HOST_RAW};
     ADDRESS_FAMILY family = WskpFamilyNumber(model->Family);
@@ -36,9 +49,10 @@ NTSTATUS WskpCreate(WSKP_SOCKET_MODEL *model, WSKP_SOCKET **socket) {
     if (NT_SUCCESS(status)) {
         status = WskpTransportCheck(family, model->Type, &model->Protocol);
     }
-    if (!NT_SUCCESS(status)) {
-        return status;
+    if (!NT_SUCCESS(status) || WskpMutantRefusesSocket(model)) {
+        return NT_SUCCESS(status) ? STATUS_INVALID_PARAMETER : status;
     }
+    CheckDispatch(model);
     if (model->Descriptor != NULL) {
         WskpDescriptorReference("WskSocket", model->Client, model->Descriptor); /* SOCK-013 */
     }
@@ -96,7 +110,14 @@ NTSTATUS WSKAPI WskpSocketFunction(PWSK_CLIENT Client, ADDRESS_FAMILY AddressFam
         if (MutantIs("WSK-SOCK-002/information-zero")) {
             information = 0;
         }
+        if (MutantIs("WSK-SOCK-005/failure-hidden")) {
+            status = STATUS_SUCCESS;
+        }
+        if (MutantIs("WSK-SOCK-017/context-read") && SocketContext != NULL) {
+            *(volatile UCHAR *)SocketContext;
+        }
         status = WskpRequestFinish(request, status, information);
+        status = MutantIs("WSK-SOCK-003/other-status") ? STATUS_TIMEOUT : status;
     }
     WskpClientLeave(client);
     return status;

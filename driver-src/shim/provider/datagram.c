@@ -29,6 +29,9 @@ static WSKP_INDICATION *IndicationAt(PLIST_ENTRY entry) {
 /* A fixed remote address lets nobody else in (DGRAM-004, DGRAM-005). */
 static BOOLEAN IsLetIn(const WSKP_SOCKET *socket, const HOST_PACKET *packet) {
     const WSKP_DATAGRAM_STATE *datagram = &socket->Datagram;
+    if (datagram->HasSendTo && MutantIs("WSK-DGRAM-006/filters")) {
+        return HostAddressEqual(&datagram->SendTo, &packet->From);
+    }
     return !datagram->HasRemote || MutantIs("WSK-DGRAM-004/no-filter") || HostAddressEqual(&datagram->Remote, &packet->From);
 }
 
@@ -138,6 +141,9 @@ void WskpDatagramReceiveProgress(WSKP_SOCKET *socket) {
         } else {
             WskpIndicationDestroy(indication);
         }
+        if (MutantIs("WSK-DGRAM-012/next-lost") && (socket->Events & WSK_EVENT_RECEIVE_FROM) && (indication = Next(socket)) != NULL) {
+            WskpIndicationDestroy(indication);
+        }
     }
 }
 
@@ -241,7 +247,7 @@ static ULONG Gather(WSKP_SOCKET *socket, LIST_ENTRY *list) {
         next->Public.Datagram.ControlInfoLength = socket->Options.PacketInfo ? WskpAncillaryWrite(&next->Packet, next->Control) : 0;
         next->Public.Datagram.ControlInfo = next->Public.Datagram.ControlInfoLength > 0 ? (PCMSGHDR)next->Control : NULL;
         next->Public.Datagram.Next = NULL;
-        if (last != NULL) {
+        if (last != NULL && !MutantIs("WSK-DGRAM-010/first-only")) {
             last->Public.Datagram.Next = &next->Public.Datagram;
         }
         InsertTailList(list, &next->Link);

@@ -56,6 +56,10 @@ static void MakeConnection(ULONG build) {
         .WskGetLocalAddress = WskpGetLocalAddress, .WskGetRemoteAddress = WskpGetRemoteAddress, .WskSend = WskpSend,
         .WskReceive = WskpReceive, .WskDisconnect = WskpDisconnect, .WskRelease = WskpReleaseData, .WskConnectEx = WskpConnectEx};
     SIZE_T size = build >= BUILD_CONNECT_EX ? sizeof(members) : offsetof(WSK_PROVIDER_CONNECTION_DISPATCH, WskConnectEx);
+
+    if (MutantIs("WSK-CAT-004/send-missing")) {
+        members.WskSend = NULL;
+    }
     Connection = Make(&members, size, build >= BUILD_RESERVED);
 }
 
@@ -65,6 +69,10 @@ static void MakeDatagram(ULONG build) {
         .WskReceiveFrom = WskpReceiveFrom, .WskRelease = WskpReleaseDatagram, .WskGetLocalAddress = WskpGetLocalAddress,
         .WskSendMessages = WskpSendMessages};
     SIZE_T size = build >= BUILD_SEND_MESSAGES ? sizeof(members) : offsetof(WSK_PROVIDER_DATAGRAM_DISPATCH, WskSendMessages);
+
+    if (MutantIs("WSK-CAT-003/send-to-missing")) {
+        members.WskSendTo = NULL;
+    }
     Datagram = Make(&members, size, FALSE);
 }
 

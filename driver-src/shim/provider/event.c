@@ -60,9 +60,8 @@ void WskpEventsInitialize(WSKP_SOCKET *socket) {
 static BOOLEAN IsDue(WSKP_SOCKET *socket, ULONG index) {
     ULONG event = Definitions[index].Event;
     ULONG enabled = socket->Events | WSKP_EVENT_INSPECT | WSKP_EVENT_ABORT;
-    BOOLEAN closing = WskpSocketIsClosing(socket) && !MutantIs("WSK-CLOSE-004/callbacks-after-close");
 
-    return !closing && !socket->Accepting && (enabled & event) != 0 && (socket->Disabling & event) == 0 && (socket->Running & event) == 0 &&
+    return !WskpSocketIsClosing(socket) && !socket->Accepting && (enabled & event) != 0 && (socket->Disabling & event) == 0 && (socket->Running & event) == 0 &&
            Definitions[index].Due(socket);
 }
 
@@ -144,6 +143,9 @@ BOOLEAN WskpEventsHaveCallbacks(WSKP_SOCKET *socket, ULONG events) {
     if ((events & WSK_EVENT_RECEIVE_FROM) && (datagram == NULL || datagram->WskReceiveFromEvent == NULL)) {
         return FALSE;
     }
+    if (connection != NULL && connection->WskReceiveEvent == NULL && MutantIs("WSK-CTX-006/needs-all")) {
+        return FALSE;
+    }
     if (WskpSocketListens(socket)) {
         return TRUE; /* inherited events: the accepted socket will have its own table */
     }
@@ -155,6 +157,9 @@ BOOLEAN WskpEventsHaveCallbacks(WSKP_SOCKET *socket, ULONG events) {
 static NTSTATUS Enable(WSKP_SOCKET *socket, ULONG events, ULONG own, ULONG inheritable) {
     if (events & socket->StaticEvents) {
         return STATUS_NOT_SUPPORTED; /* EVT-014 */
+    }
+    if (MutantIs("WSK-EVT-001/refused")) {
+        return STATUS_NOT_SUPPORTED;
     }
     if (!socket->Accepting && !WskpEventsHaveCallbacks(socket, events)) {
         return STATUS_INVALID_PARAMETER;
@@ -173,6 +178,12 @@ static NTSTATUS Enable(WSKP_SOCKET *socket, ULONG events, ULONG own, ULONG inher
 static NTSTATUS Disable(WSKP_SOCKET *socket, ULONG event, ULONG own, WSKP_REQUEST *request) {
     if ((event & (event - 1)) != 0) {
         return STATUS_INVALID_PARAMETER; /* EVT-008: one at a time */
+    }
+    if (MutantIs("WSK-EVT-008/single-refused")) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    if (MutantIs("WSK-EVT-009/for-ever")) {
+        socket->Disabling |= event;
     }
     if ((event & own) == 0) { /* EVT-012 */
         if (MutantIs("WSK-EVT-012/inherited-taken-off")) {

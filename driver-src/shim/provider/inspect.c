@@ -22,6 +22,9 @@ static void Decide(WSKP_SOCKET *socket, WSKP_ARRIVAL *arrival, BOOLEAN accept) {
         WskpArrivalDestroy(arrival);
     } else if (WskpArrivalIsDead(arrival)) {
         arrival->State = WSKP_ARRIVAL_ABORTED; /* it went away before it was established */
+    } else if (MutantIs("WSK-INS-003/not-delivered")) {
+        WskpArrivalRemove(socket, arrival);
+        WskpArrivalDestroy(arrival);
     } else {
         arrival->State = WSKP_ARRIVAL_READY;
     }
@@ -116,7 +119,9 @@ static NTSTATUS Complete(WSKP_SOCKET *socket, const WSK_INSPECT_ID *id, WSK_INSP
     if (arrival == NULL || arrival->State != WSKP_ARRIVAL_PENDED) {
         return STATUS_INVALID_PARAMETER; /* unknown, decided already, or aborted: never established (INS-007, INS-008) */
     }
-    Decide(socket, arrival, action == WskInspectAccept);
+    if (!MutantIs("WSK-INS-005/not-decided")) {
+        Decide(socket, arrival, action == WskInspectAccept);
+    }
     WskpSocketProgress(socket);
     return STATUS_SUCCESS;
 }

@@ -145,6 +145,9 @@ static NTSTATUS SilentMode(WSKP_SOCKET *socket) {
     if (error < 0) {
         return WskpStatusOf(error);
     }
+    if (MutantIs("WSK-OPT-012/still-sends")) {
+        return STATUS_SUCCESS;
+    }
     socket->Stream.Silent = TRUE;
     WskpPollerRemove(socket->Fd);
     WskpRequestsEnd(&socket->Stream.Sends, STATUS_INVALID_DEVICE_STATE);
@@ -153,6 +156,9 @@ static NTSTATUS SilentMode(WSKP_SOCKET *socket) {
 }
 
 NTSTATUS WskpSocketIoctl(WSKP_SOCKET *socket, const WSKP_CONTROL *control, WSKP_REQUEST *request, SIZE_T *written) {
+    if (control->Level != 0 && MutantIs("WSK-OPT-006/level-looked-at")) {
+        return STATUS_INVALID_PARAMETER;
+    }
     switch (control->Code) {
     case SIO_ADDRESS_LIST_QUERY:
         return AddressListQuery(socket, control, written);

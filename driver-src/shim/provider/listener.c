@@ -13,6 +13,8 @@
 
 #include "host/host_socket.h"
 
+#include <errno.h>
+
 /* Connections that are taken from the host before the client has asked for one (conditional accept). */
 #define MAX_ARRIVALS 64u
 
@@ -113,7 +115,9 @@ static BOOLEAN Take(WSKP_SOCKET *socket) {
         WskpPollerRetry();
         return FALSE;
     }
-    arrival->Fd = HostSocketAccept(socket->Fd, &arrival->Remote);
+    do {
+        arrival->Fd = HostSocketAccept(socket->Fd, &arrival->Remote);
+    } while (arrival->Fd == -ECONNABORTED || arrival->Fd == -EINTR); /* gone before it was taken: the next */
     if (arrival->Fd < 0) {
         ShimFree(arrival);
         return FALSE;
@@ -140,6 +144,11 @@ static void Deliver(WSKP_SOCKET *socket) {
 
     while (!IsListEmpty(accepts) && (arrival = WskpArrivalReady(socket)) != NULL) {
         WSKP_REQUEST *request = CONTAINING_RECORD(accepts->Flink, WSKP_REQUEST, Link);
+        if (MutantIs("WSK-ACC-008/dropped") && (socket->Events & WSK_EVENT_ACCEPT)) {
+            WskpArrivalRemove(socket, arrival);
+            WskpArrivalDestroy(arrival);
+            continue;
+        }
         if (WskpRequestClaim(request)) {
             WskpAcceptDeliver(socket, arrival, request);
         }

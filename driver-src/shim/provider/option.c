@@ -74,6 +74,9 @@ void WskpOptionsInherit(WSKP_SOCKET *socket, const WSKP_SOCKET *listener) {
 
 void WskpOptionsRelease(WSKP_SOCKET *socket) {
     if (socket->Options.Descriptor != NULL) {
+        if (MutantIs("WSK-CLOSE-008/released")) {
+            WskpDescriptorRelease(socket->Client, socket->Options.Descriptor);
+        }
         WskpDescriptorDereference(socket->Options.Descriptor); /* CLOSE-008: what the client holds, it keeps */
         socket->Options.Descriptor = NULL;
     }
@@ -171,12 +174,15 @@ NTSTATUS WskpOptionSet(WSKP_SOCKET *socket, const WSKP_CONTROL *control) {
     if (control->InputSize < sizeof(value) || control->Input == NULL) {
         return STATUS_INVALID_PARAMETER;
     }
+    memcpy(&value, control->Input, sizeof(value));
     if (option->BeforeBind && socket->State != WSKP_FRESH) {
+        if (MutantIs("WSK-OPT-004/changed-nevertheless") && option->Offset >= 0) {
+            *Value(socket, option) = value;
+        }
         return STATUS_INVALID_DEVICE_STATE; /* OPT-004 */
     }
-    memcpy(&value, control->Input, sizeof(value));
     value = option->IsSwitch ? value != 0 : value;
-    if (MutantIs("WSK-OPT-001/set-ignored")) {
+    if (MutantIs("WSK-OPT-001/set-ignored") || (control->Code == SO_CONDITIONAL_ACCEPT && MutantIs("WSK-INS-001/not-kept"))) {
         return STATUS_SUCCESS;
     }
     if (option->Host != NO_HOST && socket->Fd >= 0) {
@@ -205,7 +211,7 @@ static NTSTATUS GetSecurity(WSKP_SOCKET *socket, const WSKP_CONTROL *control, SI
     }
     WskpDescriptorHandOut(descriptor);
     memcpy(control->Output, &descriptor, sizeof(descriptor));
-    *written = sizeof(descriptor);
+    *written = MutantIs("WSK-OPT-013/information-zero") ? 0 : sizeof(descriptor);
     return STATUS_SUCCESS;
 }
 

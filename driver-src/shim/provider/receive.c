@@ -89,6 +89,9 @@ static OUTCOME ReadHost(WSKP_SOCKET *socket, WSKP_REQUEST *request, NTSTATUS *st
     }
     socket->Stream.EndReached = socket->Stream.EndReached || got == 0; /* DATA-004 */
     request->Moved = (SIZE_T)got;
+    if (MutantIs("WSK-DATA-002/rest-touched") && request->Moved < request->Buffer.Length) {
+        WskpBufferWrite(&request->Buffer, request->Moved, "", 1);
+    }
     return OUTCOME_DONE;
 }
 
@@ -102,6 +105,9 @@ static OUTCOME Fill(WSKP_SOCKET *socket, WSKP_REQUEST *request, NTSTATUS *status
         return Drain(socket);
     }
     if (length == 0) {
+        if (MutantIs("WSK-DATA-008/consumes")) {
+            Discard(socket);
+        }
         return OUTCOME_DONE; /* DATA-008 */
     }
     if (all) {
@@ -139,7 +145,7 @@ void WskpReceiveProgress(WSKP_SOCKET *socket) {
             continue;
         }
         if (!NT_SUCCESS(stream->Broken)) {
-            status = stream->Broken;
+            status = MutantIs("WSK-DATA-005/as-graceful") ? STATUS_SUCCESS : stream->Broken;
         } else {
             outcome = Fill(socket, request, &status);
         }
@@ -150,6 +156,9 @@ void WskpReceiveProgress(WSKP_SOCKET *socket) {
             }
         } else {
             WskpRequestDone(request, status, NT_SUCCESS(status) ? request->Moved : 0);
+            if (MutantIs("WSK-DATA-016/rest-lost") && (socket->Events & WSK_EVENT_RECEIVE) && socket->Fd >= 0) {
+                Discard(socket);
+            }
         }
         WskpStreamCheckHost(socket);
     }

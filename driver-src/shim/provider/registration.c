@@ -30,7 +30,8 @@ NTSTATUS WSKAPI WskRegister(PWSK_CLIENT_NPI WskClientNpi, PWSK_REGISTRATION WskR
     if (WskRegistration->ReservedRegistrationState == WSKP_BLOCK_REGISTERED) {
         WskpClientError("WSK-REG-010", "WskRegister: the block %p is registered already", (void *)WskRegistration);
     }
-    if (MutantIs("WSK-REG-001/refused")) {
+    if (MutantIs("WSK-REG-001/refused") || (MutantIs("WSK-REG-010/one-at-a-time") && !IsListEmpty(&g_WskpClients)) ||
+        (MutantIs("WSK-REG-009/block-used-up") && WskRegistration->ReservedRegistrationState == WSKP_BLOCK_DEREGISTERED)) {
         return STATUS_UNSUCCESSFUL;
     }
     client = WskpClientCreate(WskClientNpi->Dispatch, WskClientNpi->ClientContext);
@@ -81,6 +82,10 @@ NTSTATUS WSKAPI WskCaptureProviderNPI(PWSK_REGISTRATION WskRegistration, ULONG W
     /* REG-005: only a capture that does not wait is allowed above PASSIVE_LEVEL. */
     ShimEnterApi("WskCaptureProviderNPI", WaitTimeout == WSK_NO_WAIT ? DISPATCH_LEVEL : PASSIVE_LEVEL);
     CheckBlock(WskRegistration);
+    if ((MutantIs("WSK-REG-005/refused-at-dispatch") && KeGetCurrentIrql() == DISPATCH_LEVEL) ||
+        (MutantIs("WSK-REG-006/expires-at-once") && WaitTimeout != WSK_NO_WAIT && WaitTimeout != WSK_INFINITE_WAIT)) {
+        return MutantIs("WSK-REG-005/refused-at-dispatch") ? STATUS_UNSUCCESSFUL : STATUS_DEVICE_NOT_READY;
+    }
     irql = WskpLock();
     client = ClientOf("WskCaptureProviderNPI", WskRegistration);
     if (client == NULL) {

@@ -34,15 +34,21 @@ static void Complete(WSKP_REQUEST *request) {
     PIO_STACK_LOCATION location = IoGetCurrentIrpStackLocation(irp);
     PIO_COMPLETION_ROUTINE routine = location->CompletionRoutine;
     PVOID context = location->Context;
-    BOOLEAN twice = request->Fault == WSKP_FAULT_TWICE || MutantIs("WSK-IRP-001/twice");
+    BOOLEAN twice = request->Fault == WSKP_FAULT_TWICE || MutantIs("WSK-IRP-001/twice") ||
+                    (request->Operation == WSKP_Socket && MutantIs("WSK-SOCK-004/twice"));
     ULONG_PTR information = request->Information;
 
     if (!NT_SUCCESS(request->Status) && MutantIs("WSK-IRP-014/information-of-failures")) {
         information = 1;
     }
+    WskpMutantCompletion(TRUE);
     ShimIrpComplete(irp, request->Status, information);
     if (twice && routine != NULL) {
         routine(NULL, irp, context);
+    }
+    WskpMutantCompletion(FALSE);
+    if (MutantIs("WSK-SOCK-007/touched-afterwards")) {
+        irp->IoStatus.Status = STATUS_SUCCESS;
     }
     End(request);
 }
@@ -74,6 +80,10 @@ WSKP_REQUEST *WskpRequestBegin(WSKP_OPERATION operation, WSKP_CLIENT *client, WS
 
     if (fault == WSKP_FAULT_LOST) {
         return NULL;
+    }
+    if (WskpMutantRefuses(operation, client, socket, irp)) {
+        fault = WSKP_FAULT_FAIL;
+        *status = STATUS_INVALID_DEVICE_REQUEST;
     }
     ShimIrpAccept(WskpOperationName(operation), irp);
     request = Allocate(operation, socket);
@@ -119,6 +129,9 @@ static void Cancel(PDEVICE_OBJECT device, PIRP irp);
 
 /* A close that has begun cannot be taken back. */
 static BOOLEAN IsCancellable(const WSKP_REQUEST *request) {
+    if (request->Operation == WSKP_Connect && MutantIs("WSK-CONN-006/not-cancellable")) {
+        return FALSE;
+    }
     return request->Operation != WSKP_CloseSocket && !MutantIs("WSK-IRP-013/not-cancellable");
 }
 
@@ -166,10 +179,19 @@ static void PostOrHold(WSKP_REQUEST *request) {
     WskpLanePost(LaneOf(request), &request->Work);
 }
 
+/* Whether the order of completions tells the client the order of what it sent or got (DATA-011). */
+static BOOLEAN IsOrdered(WSKP_OPERATION operation) {
+    return operation == WSKP_Send || operation == WSKP_Receive || operation == WSKP_Disconnect || operation == WSKP_SendTo ||
+           operation == WSKP_SendMessages || operation == WSKP_ReceiveFrom;
+}
+
 NTSTATUS WskpRequestFinish(WSKP_REQUEST *request, NTSTATUS status, ULONG_PTR information) {
     BOOLEAN isInline;
     KIRQL irql;
 
+    if (request->Operation == WSKP_Accept && MutantIs("WSK-ACC-002/pends")) {
+        request->Order = WSKP_ORDER_LATER;
+    }
     if (request->Order == WSKP_ORDER_USUAL) {
         request->Order = WskpKnobsUsualOrder(request->Operation, status);
     }
@@ -178,8 +200,8 @@ NTSTATUS WskpRequestFinish(WSKP_REQUEST *request, NTSTATUS status, ULONG_PTR inf
     request->Status = status;
     request->Information = information;
     irql = WskpLock();
-    /* Never before an older one of the same socket (DATA-011). */
-    if (isInline && WskpLaneIsIdle(LaneOf(request))) {
+    /* Not before an older one of the same socket. */
+    if (isInline && (!IsOrdered(request->Operation) || WskpLaneIsIdle(LaneOf(request)))) {
         WskpUnlock(irql);
         Complete(request);
         return MutantIs("WSK-IRP-003/failure-as-success") ? STATUS_SUCCESS : status;
@@ -195,7 +217,11 @@ NTSTATUS WskpRequestFinish(WSKP_REQUEST *request, NTSTATUS status, ULONG_PTR inf
 
 void WskpRequestQueue(WSKP_REQUEST *request, LIST_ENTRY *queue) {
     request->Queued = TRUE;
-    InsertTailList(queue, &request->Link);
+    if (request->Operation == WSKP_Send && MutantIs("WSK-DATA-011/last-first")) {
+        InsertHeadList(queue, &request->Link);
+    } else {
+        InsertTailList(queue, &request->Link);
+    }
 }
 
 /* With the lock: cancelled, by whoever found out. */

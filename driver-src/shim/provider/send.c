@@ -160,7 +160,11 @@ NTSTATUS WSKAPI WskpSend(PWSK_SOCKET Socket, PWSK_BUF Buffer, ULONG Flags, PIRP 
             }
         }
         WskpUnlock(irql);
-        status = NT_SUCCESS(status) ? WskpRequestReturn(request) : WskpRequestFinish(request, status, 0);
+        if (!NT_SUCCESS(status) && MutantIs("WSK-DATA-012/into-the-void")) {
+            status = WskpRequestFinish(request, STATUS_SUCCESS, buffer.Length);
+        } else {
+            status = NT_SUCCESS(status) ? WskpRequestReturn(request) : WskpRequestFinish(request, status, 0);
+        }
     }
     WskpSocketLeave(&call);
     return status;

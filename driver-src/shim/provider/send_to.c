@@ -57,6 +57,9 @@ void WskpDatagramSendProgress(WSKP_SOCKET *socket) {
             WskpRequestUnclaim(request);
             return;
         }
+        if (MutantIs("WSK-DGRAM-001/one-less") && request->Moved > 0) {
+            request->Moved--;
+        }
         WskpRequestDone(request, status, NT_SUCCESS(status) ? request->Moved : 0); /* DGRAM-001, DGRAM-013 */
     }
 }

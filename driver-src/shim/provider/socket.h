@@ -11,6 +11,7 @@
 #include "datagram.h"
 #include "listener.h"
 #include "option.h"
+#include "refusal.h"
 #include "request.h"
 #include "stream.h"
 
@@ -88,7 +89,7 @@ struct WSKP_SOCKET {
 };
 
 /* What a socket is created from. */
-typedef struct WSKP_SOCKET_MODEL {
+struct WSKP_SOCKET_MODEL {
     WSKP_CLIENT *Client;
     ULONG Category;
     HOST_FAMILY Family;
@@ -99,7 +100,7 @@ typedef struct WSKP_SOCKET_MODEL {
     const VOID *ClientDispatch;
     PSECURITY_DESCRIPTOR Descriptor; /* cached, or NULL */
     int Fd;
-} WSKP_SOCKET_MODEL;
+};
 
 /* With the lock. NULL when there is no memory; descriptor and file descriptor are then still the caller's. */
 WSKP_SOCKET *WskpSocketCreate(const WSKP_SOCKET_MODEL *model);

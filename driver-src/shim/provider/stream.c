@@ -112,7 +112,7 @@ void WskpStreamClose(WSKP_SOCKET *socket) {
     }
     if (stream->Silent) {
         HostSocketClose(socket->Fd); /* OPT-012: and the peer sees nothing */
-    } else if (FullyDisconnected(stream) || MutantIs("WSK-CLOSE-003/graceful")) {
+    } else if ((FullyDisconnected(stream) && !MutantIs("WSK-DISC-008/reset")) || MutantIs("WSK-CLOSE-003/graceful")) {
         HostSocketClose(socket->Fd);
     } else {
         HostSocketReset(socket->Fd);

@@ -13,6 +13,9 @@ static const WSK_TRANSPORT Transports[] = {
     {.Version = MAKE_WSK_VERSION(1, 0), .SocketType = SOCK_DGRAM, .Protocol = IPPROTO_UDP, .AddressFamily = AF_INET6},
 };
 
+/* One that cannot be created. */
+static const WSK_TRANSPORT Absent = {.Version = MAKE_WSK_VERSION(1, 0), .SocketType = 5, .Protocol = 132, .AddressFamily = AF_INET};
+
 NTSTATUS WskpTransportCheck(ADDRESS_FAMILY family, USHORT type, ULONG *protocol) {
     BOOLEAN known = family == AF_INET || family == AF_INET6;
 
@@ -34,7 +37,7 @@ NTSTATUS WskpTransportCheck(ADDRESS_FAMILY family, USHORT type, ULONG *protocol)
 
 ULONG WskpTransportList(WSK_TRANSPORT *out, ULONG capacity) {
     for (ULONG index = 0; index < RTL_NUMBER_OF(Transports) && index < capacity; index++) {
-        out[index] = Transports[index];
+        out[index] = MutantIs("WSK-FAM-009/lists-what-is-not") ? Absent : Transports[index];
     }
     return RTL_NUMBER_OF(Transports);
 }

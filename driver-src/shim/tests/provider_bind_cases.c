@@ -53,11 +53,36 @@ static void MatrixOf(USHORT type) {
 }
 
 CASE(SharingMatrixTcp) {
-    MatrixOf(SOCK_STREAM); /* BIND-007 */
+    MatrixOf(SOCK_STREAM); /* BIND-006, BIND-007 */
 }
 
 CASE(SharingMatrixUdp) {
     MatrixOf(SOCK_DGRAM);
+}
+
+CASE(LocalAddressIsExact) {
+    static const char *const texts[] = {"127.0.0.1", "::1"};
+    TEST_CLIENT client;
+
+    ClientBegin(&client);
+    for (ULONG index = 0; index < RTL_NUMBER_OF(texts); index++) {
+        ADDRESS wanted = AddressOf(texts[index], 0), expected;
+        ULONG size = index == 0 ? 16 : 28;
+        PWSK_SOCKET socket = SocketMake(&client, wanted.Any.sa_family, SOCK_DGRAM, WSK_FLAG_DATAGRAM_SOCKET, NULL, NULL, NULL);
+        OPERATION operation = {0};
+        UCHAR bytes[64];
+        CHECK_STATUS(SocketBind(socket, &wanted), STATUS_SUCCESS);
+        memset(bytes, 0xA5, sizeof(bytes));
+        CALL(&operation, DATAGRAM(socket)->WskGetLocalAddress(socket, (PSOCKADDR)bytes, IRP_OF));
+        CHECK_STATUS(OperationEnd(&operation), STATUS_SUCCESS);
+        expected = AddressOf(texts[index], (USHORT)(bytes[2] << 8 | bytes[3]));
+        CHECK(PortOf(&expected) != 0 && memcmp(bytes, &expected, size) == 0); /* BIND-002 */
+        for (ULONG guard = size; guard < sizeof(bytes); guard++) {
+            CHECK_EQUAL(bytes[guard], 0xA5);
+        }
+        SocketClose(socket);
+    }
+    ClientEnd(&client);
 }
 
 CASE(DifferentAddressesNeverCollide) {

@@ -20,6 +20,8 @@ typedef struct PROVIDER_CASE {
     static const PROVIDER_CASE *const Pointer##name __attribute__((section("provider_cases"), used)) = &Entry##name;               \
     static void Case##name(void)
 #define CASE(name) PROVIDER_CASE_OF(name, NULL)
+/* Needs a network of its own, and other things that test_shim_provider_network.py makes and tells in settings. */
+#define CASE_NETWORK(name) PROVIDER_CASE_OF(name, NULL)
 #define CASE_ABORTS(name, rule) PROVIDER_CASE_OF(name, rule)
 
 #define CHECK(condition) ((condition) ? (void)0 : ShimAbort("check", "%s:%d: %s", __FILE__, __LINE__, #condition))

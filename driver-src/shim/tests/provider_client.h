@@ -120,6 +120,7 @@ NTSTATUS Disconnect(PWSK_SOCKET socket, ULONG flags);
 /* ---- The other side: plain sockets of the host ------------------------------------------------------------------------ */
 
 int PeerListen(const char *address, ADDRESS *bound);
+int PeerListenSmall(const char *address, ADDRESS *bound); /* its connections take a few kilobytes and no more */
 int PeerAccept(int listener);
 int PeerConnect(const ADDRESS *to); /* minus errno when it is refused */
 int PeerDatagram(const char *address, ADDRESS *bound);
@@ -130,7 +131,9 @@ void PeerSendTo(int peer, const void *bytes, size_t size, const ADDRESS *to);
 ssize_t PeerReceiveFrom(int peer, void *bytes, size_t size, LONG waitMs, ADDRESS *from);
 void PeerFinish(int peer);
 void PeerReset(int peer);
-void PeerClose(int peer);
+void PeerClose(int peer); /* also of what PeerConnect did not get */
+/* The connection was refused or ends without a byte. */
+BOOLEAN PeerIsCutOff(int peer);
 ADDRESS PeerAddress(int peer);
 
 /* byte i of a pattern */

@@ -281,7 +281,7 @@ CASE(ReceiveFromEvent) {
     Pause(50);
     CHECK_EQUAL(Log.Calls, 0);
     CHECK_STATUS(EventsSet(socket, WSK_EVENT_RECEIVE_FROM), STATUS_SUCCESS);
-    AwaitCount(&Log.Count, 1);
+    AwaitCount(&Log.Count, 1); /* CTX-002 */
     CHECK(memcmp(&Log.From, &peerBound, 16) == 0);
     Log.Answer = STATUS_PENDING;
     for (ULONG index = 0; index < COUNT; index++) {

@@ -156,7 +156,7 @@ CASE(ReceiveEventGivesTheStream) {
         piece = piece < sizeof(bytes) - sent ? piece : sizeof(bytes) - sent;
         PeerSend(pair.Peer, bytes + sent, piece);
     }
-    AwaitBytes(&Log, 5 + sizeof(bytes));
+    AwaitBytes(&Log, 5 + sizeof(bytes)); /* CTX-003, DATA-013, EVT-015 */
     CHECK(memcmp(Log.Bytes + 5, bytes, sizeof(bytes)) == 0);
     CHECK_EQUAL(Log.Disconnects, 0);
     PeerFinish(pair.Peer);
@@ -167,6 +167,19 @@ CASE(ReceiveEventGivesTheStream) {
     CHECK_EQUAL(PeerReceive(pair.Peer, bytes, 5), 5);
     PairEnd(&pair);
     CHECK_EQUAL(Log.Disconnects, 1);
+}
+
+CASE(EventsEnabledOneByOne) {
+    PAIR pair;
+
+    PairBegin(&pair, &Log, &Full);
+    CHECK_STATUS(EventsSet(pair.Socket, WSK_EVENT_RECEIVE), STATUS_SUCCESS);
+    CHECK_STATUS(EventsSet(pair.Socket, WSK_EVENT_DISCONNECT), STATUS_SUCCESS);
+    PeerSend(pair.Peer, "both", 4);
+    AwaitBytes(&Log, 4); /* EVT-003: the second call adds */
+    PeerFinish(pair.Peer);
+    AwaitCount(&Log, &Log.Disconnects, 1);
+    PairEnd(&pair);
 }
 
 CASE(DisconnectEventOnReset) {
@@ -428,7 +441,7 @@ CASE(InheritedEvents) {
     CHECK_STATUS(EventsSet(listener, WSK_EVENT_ACCEPT | WSK_EVENT_RECEIVE | WSK_EVENT_DISCONNECT), STATUS_SUCCESS);
     peer = PeerConnect(&bound);
     PeerSend(peer, "inherited", 9);
-    AwaitBytes(&Log, 9); /* EVT-011 */
+    AwaitBytes(&Log, 9); /* EVT-011, CTX-008 */
     Pause(20);
     CHECK(!NT_SUCCESS(EventsSet(listener, WSK_EVENT_RECEIVE | WSK_EVENT_DISABLE))); /* EVT-012 */
     CHECK_STATUS(EventsSet(listener, WSK_EVENT_ACCEPT | WSK_EVENT_DISABLE), STATUS_SUCCESS);

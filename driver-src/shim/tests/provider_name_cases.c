@@ -71,14 +71,18 @@ CASE(UnknownNames) {
 CASE(HintsRestrict) {
     TEST_CLIENT client;
     PADDRINFOEXW result;
-    ADDRINFOEXW hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_protocol = IPPROTO_TCP};
+    static const ADDRESS_FAMILY families[] = {AF_INET, AF_INET6};
 
     ClientBegin(&client);
-    CHECK_STATUS(Resolve(&client, L"localhost", NULL, &hints, &result), STATUS_SUCCESS);
-    for (PADDRINFOEXW one = result; one != NULL; one = one->ai_next) {
-        CHECK(one->ai_family == AF_INET && one->ai_socktype == SOCK_STREAM && one->ai_protocol == IPPROTO_TCP);
+    for (ULONG index = 0; index < RTL_NUMBER_OF(families); index++) {
+        ADDRINFOEXW hints = {.ai_family = families[index], .ai_socktype = SOCK_STREAM, .ai_protocol = IPPROTO_TCP};
+        /* Without a node: an address of each family that is let in. */
+        CHECK_STATUS(Resolve(&client, NULL, L"80", &hints, &result), STATUS_SUCCESS);
+        for (PADDRINFOEXW one = result; one != NULL; one = one->ai_next) { /* NAME-006 */
+            CHECK(one->ai_family == families[index] && one->ai_socktype == SOCK_STREAM && one->ai_protocol == IPPROTO_TCP);
+        }
+        client.Npi.Dispatch->WskFreeAddressInfo(client.Npi.Client, result);
     }
-    client.Npi.Dispatch->WskFreeAddressInfo(client.Npi.Client, result);
     ClientEnd(&client);
 }
 

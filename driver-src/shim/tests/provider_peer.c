@@ -7,6 +7,7 @@
 
 #include "address.h"
 #include "host/host_datagram.h"
+#include "host/host_option.h"
 #include "host/host_socket.h"
 
 static HOST_ADDRESS HostAddressOf(const ADDRESS *address) {
@@ -55,6 +56,13 @@ static int Open(const char *text, HOST_TYPE type, ADDRESS *bound) {
 
 int PeerListen(const char *address, ADDRESS *bound) {
     int fd = Open(address, HOST_STREAM, bound);
+    CHECK_EQUAL(HostSocketListen(fd), 0);
+    return fd;
+}
+
+int PeerListenSmall(const char *address, ADDRESS *bound) {
+    int fd = Open(address, HOST_STREAM, bound);
+    CHECK_EQUAL(HostOptionSet(fd, HOST_FAMILY_4, HOST_RECEIVE_BUFFER, 2304), 0);
     CHECK_EQUAL(HostSocketListen(fd), 0);
     return fd;
 }
@@ -157,7 +165,14 @@ void PeerReset(int peer) {
 }
 
 void PeerClose(int peer) {
-    HostSocketClose(peer);
+    if (peer >= 0) {
+        HostSocketClose(peer);
+    }
+}
+
+BOOLEAN PeerIsCutOff(int peer) {
+    UCHAR byte;
+    return peer < 0 || PeerReceive(peer, &byte, 1) <= 0;
 }
 
 ADDRESS PeerAddress(int peer) {

@@ -11,9 +11,11 @@ CASE(CaptureCounts) {
     WSK_PROVIDER_NPI again = {0};
     WSK_PROVIDER_CHARACTERISTICS range;
 
-    ClientBegin(&client);
-    CHECK(client.Npi.Client != NULL && client.Npi.Dispatch != NULL);
-    CHECK_EQUAL(WSK_MAJOR_VERSION(client.Npi.Dispatch->Version), 1);
+    ClientBegin(&client); /* REG-001 */
+    CHECK(client.Npi.Client != NULL && client.Npi.Dispatch != NULL); /* REG-002 */
+    CHECK_EQUAL(WSK_MAJOR_VERSION(client.Npi.Dispatch->Version), 1); /* REG-003 */
+    CHECK(client.Npi.Dispatch->WskSocket != NULL && client.Npi.Dispatch->WskSocketConnect != NULL &&
+          client.Npi.Dispatch->WskControlClient != NULL); /* REG-004 */
     CHECK_STATUS(WskCaptureProviderNPI(&client.Block, 100, &again), STATUS_SUCCESS);
     CHECK_STATUS(WskCaptureProviderNPI(&client.Block, WSK_INFINITE_WAIT, &again), STATUS_SUCCESS);
     CHECK(again.Client == client.Npi.Client && again.Dispatch == client.Npi.Dispatch);
@@ -38,6 +40,7 @@ CASE(WrongVersionThenRight) {
         CHECK_STATUS(WskRegister(&client.ClientNpi, &client.Block), STATUS_SUCCESS);
         CHECK_STATUS(WskCaptureProviderNPI(&client.Block, WSK_INFINITE_WAIT, &client.Npi), STATUS_NOINTERFACE); /* REG-007 */
         CHECK_STATUS(WskQueryProviderCharacteristics(&client.Block, &range), STATUS_SUCCESS);                  /* REG-008 */
+        CHECK(range.LowestVersion <= range.HighestVersion);
         CHECK(wrong[index] < range.LowestVersion || wrong[index] > range.HighestVersion);
         WskDeregister(&client.Block);
     }
@@ -164,6 +167,26 @@ CASE(DeregisterCancelsTransportChange) {
     ShimThreadJoin(thread);
 }
 
+CASE(DeregisterWaitsForRequests) {
+    TEST_CLIENT client;
+    WAITER waiter;
+    SHIM_THREAD *thread;
+    PADDRINFOEXW result = NULL;
+    OPERATION lookup = {0};
+    UNICODE_STRING node;
+
+    ClientBegin(&client);
+    RtlInitUnicodeString(&node, L"does-not-exist.invalid");
+    WskpKnobFault(WSKP_GetAddressInfo, 1, WSKP_FAULT_DELAY, STATUS_SUCCESS, 400);
+    CALL(&lookup, client.Npi.Dispatch->WskGetAddressInfo(client.Npi.Client, &node, NULL, NS_ALL, NULL, NULL, &result, NULL, NULL, IRP_OF));
+    WskReleaseProviderNPI(&client.Block);
+    thread = Begin(&waiter, &client, Deregister);
+    CHECK(!IsSet(&waiter.Done, 100)); /* DET-004 */
+    CHECK(!NT_SUCCESS(OperationEnd(&lookup)));
+    EventAwait(&waiter.Done);
+    ShimThreadJoin(thread);
+}
+
 CASE(TwoRegistrationsAreIndependent) {
     TEST_CLIENT first, second;
     PWSK_SOCKET one, two;
@@ -259,7 +282,7 @@ static void ThroughRegistrar(BOOLEAN detachLater) {
 }
 
 CASE(RegistrarDetachAtOnce) {
-    ThroughRegistrar(FALSE);
+    ThroughRegistrar(FALSE); /* REG-012 */
 }
 
 CASE(RegistrarDetachLater) {

@@ -30,8 +30,8 @@ CASE(CategoriesHaveTheirTables) {
     for (ULONG family = 0; family < RTL_NUMBER_OF(families); family++) {
         for (ULONG index = 0; index < RTL_NUMBER_OF(categories); index++) {
             PWSK_SOCKET socket = SocketMake(&client, families[family], categories[index].Type, categories[index].Flags, NULL, NULL, NULL);
-            CHECK(((ULONG_PTR)socket & 7) == 0);
-            CHECK(AllSet(socket, categories[index].Slots));
+            CHECK(socket != NULL && ((ULONG_PTR)socket & 7) == 0); /* SOCK-002, FAM-002 */
+            CHECK(AllSet(socket, categories[index].Slots));         /* CAT-002 */
             CHECK(socket != previous);
             previous = socket;
             CHECK_STATUS(SocketClose(socket), STATUS_SUCCESS);

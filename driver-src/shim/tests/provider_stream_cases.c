@@ -357,6 +357,28 @@ CASE(StuckDisconnectIsClosed) {
     StuckDisconnect(TRUE);
 }
 
+CASE(DisconnectAwaitsAcknowledgement) {
+    static UCHAR bytes[40 * 1024], got[40 * 1024];
+    TEST_CLIENT client;
+    ADDRESS bound;
+    OPERATION graceful = {0};
+    PWSK_SOCKET socket;
+    int listener = PeerListenSmall("127.0.0.1", &bound), peer;
+
+    ClientBegin(&client);
+    socket = ConnectedMake(&client, &bound, NULL, NULL);
+    peer = PeerAccept(listener);
+    CHECK_STATUS(SendBytes(socket, bytes, sizeof(bytes), NULL), STATUS_SUCCESS); /* the host took it, the peer did not */
+    CALL(&graceful, CONNECTION(socket)->WskDisconnect(socket, NULL, 0, IRP_OF));
+    CHECK(!OperationIsDone(&graceful, 200)); /* DISC-006 */
+    CHECK_EQUAL(PeerReceive(peer, got, sizeof(got)), sizeof(got));
+    CHECK_STATUS(OperationEnd(&graceful), STATUS_SUCCESS);
+    SocketClose(socket);
+    PeerClose(peer);
+    PeerClose(listener);
+    ClientEnd(&client);
+}
+
 CASE(CloseResetsAndCancels) {
     enum { COUNT = 4 };
     PAIR pair;
@@ -380,6 +402,49 @@ CASE(CloseResetsAndCancels) {
     }
     pair.Socket = NULL;
     CHECK_EQUAL(PeerReceive(pair.Peer, &byte, 1), -ECONNRESET); /* CLOSE-003 */
+    PairEnd(&pair);
+}
+
+typedef struct HOLDER {
+    OPERATION Receive;
+    KEVENT Inside, Leave;
+} HOLDER;
+
+static void StayInside(OPERATION *operation, void *context) {
+    HOLDER *holder = context;
+    (void)operation;
+    KeSetEvent(&holder->Inside, IO_NO_INCREMENT, FALSE);
+    while (KeReadStateEvent(&holder->Leave) == 0) {
+        KeStallExecutionProcessor(50);
+    }
+}
+
+static void CancelIt(void *context) {
+    IoCancelIrp(((HOLDER *)context)->Receive.Irp);
+}
+
+CASE(CloseAwaitsCompletionRoutines) {
+    PAIR pair;
+    HOLDER holder = {.Receive.Then = StayInside, .Receive.Context = &holder};
+    OPERATION close = {0};
+    TEST_BUFFER buffer;
+    SHIM_THREAD *thread;
+
+    PairBegin(&pair, "127.0.0.1");
+    KeInitializeEvent(&holder.Inside, NotificationEvent, FALSE);
+    KeInitializeEvent(&holder.Leave, NotificationEvent, FALSE);
+    BufferOf(&buffer, NULL, 10);
+    CALL(&holder.Receive, CONNECTION(pair.Socket)->WskReceive(pair.Socket, &buffer.Wsk, 0, IRP_OF));
+    thread = ShimThreadStart("canceller", CancelIt, &holder);
+    EventAwait(&holder.Inside); /* the routine runs in the canceller's thread, or in one of WSK's */
+    CALL(&close, BASIC(pair.Socket)->WskCloseSocket(pair.Socket, IRP_OF));
+    CHECK(!OperationIsDone(&close, 50)); /* CLOSE-002: completed is when the routine has returned */
+    KeSetEvent(&holder.Leave, IO_NO_INCREMENT, FALSE);
+    CHECK_STATUS(OperationEnd(&holder.Receive), STATUS_CANCELLED);
+    CHECK_STATUS(OperationEnd(&close), STATUS_SUCCESS);
+    ShimThreadJoin(thread);
+    pair.Socket = NULL;
+    BufferFree(&buffer);
     PairEnd(&pair);
 }
 

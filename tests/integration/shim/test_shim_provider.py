@@ -12,6 +12,7 @@ from shim_build import MISSING, SOURCE, build
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not on this host: {MISSING}")
 
 CASE = re.compile(r'^CASE(?:_ABORTS)?\((\w+)(?:, "([\w-]+)")?\) \{', re.MULTILINE)
+NETWORK_CASE = re.compile(r"^CASE_NETWORK\((\w+)\) \{", re.MULTILINE)
 SEEDS = ("1", "2", "3")
 MODES = (("plain",), *(("random", seed) for seed in SEEDS), *(("deterministic", seed) for seed in SEEDS))
 
@@ -20,6 +21,12 @@ def _cases() -> dict[str, str]:
     """Names, and the rule that ends each: empty where none may."""
     sources = sorted((SOURCE / "shim" / "tests").glob("provider_*.c"))
     return dict(pair for path in sources for pair in CASE.findall(path.read_text()))
+
+
+def _network_cases() -> list[str]:
+    """Names of those that test_shim_provider_network.py runs."""
+    sources = sorted((SOURCE / "shim" / "tests").glob("provider_*.c"))
+    return [name for path in sources for name in NETWORK_CASE.findall(path.read_text())]
 
 
 def _run(folder: Path, *argv: str) -> tuple[int, str]:
@@ -49,4 +56,4 @@ def test_the_list_is_whole(folder: Path) -> None:
     """The program has the cases that the sources name."""
     listed = _run(folder, "--list")[1]
 
-    assert {line.split(" ")[0] for line in listed.splitlines()} == set(_cases())
+    assert {line.split(" ")[0] for line in listed.splitlines()} == set(_cases()) | set(_network_cases())
