@@ -65,6 +65,18 @@ enum {
     WSKLAB_FN_END = 52
 };
 
+/* Deliberate failures: numbers that only a test build offers (sys/failures.h), and there only with WSKLAB_SWITCH_HAZARD. */
+enum {
+    WSKLAB_FN_FAIL_NULL = 240,
+    WSKLAB_FN_FAIL_USE_AFTER_FREE = 241,
+    WSKLAB_FN_FAIL_DOUBLE_COMPLETION = 242,
+    WSKLAB_FN_FAIL_SPIN = 243,
+    WSKLAB_FN_FAIL_DEADLOCK = 244,
+    WSKLAB_FN_FAIL_LEAK = 245,
+    WSKLAB_FN_FAIL_STACK_OVERRUN = 246,
+    WSKLAB_FN_FAIL_BUGCHECK = 247 /* code `flags`, first and second parameter `protocol` and `socket_context` */
+};
+
 /* Where the IRP of an operation comes from. */
 enum {
     WSKLAB_IRP_ALLOCATED = 0,     /* IoAllocateIrp */

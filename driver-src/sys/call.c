@@ -4,6 +4,7 @@
 #include "call.h"
 
 #include "control.h"
+#include "failures.h"
 #include "hold.h"
 #include "members.h"
 #include "names.h"
@@ -147,6 +148,11 @@ _Use_decl_annotations_ NTSTATUS CallPrepare(OPERATION *Operation) {
 }
 
 _Use_decl_annotations_ NTSTATUS CallWsk(OPERATION *Operation) {
+#ifdef WSKLAB_FAILURES
+    if (FailureIsOffered(Operation->Submit.function)) {
+        return FailureRun(Operation);
+    }
+#endif
     return g_Calls[Operation->Submit.function].Routine(Operation);
 }
 

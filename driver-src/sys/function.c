@@ -3,6 +3,8 @@
  */
 #include "function.h"
 
+#include "failures.h"
+
 /* A call on a socket with an IRP. */
 #define CALL (FUNCTION_KNOWN | FUNCTION_SOCKET | FUNCTION_IRP)
 
@@ -48,5 +50,10 @@ static const ULONG g_Traits[WSKLAB_FN_END] = {
 };
 
 ULONG FunctionTraits(ULONG Function) {
+#ifdef WSKLAB_FAILURES
+    if (FailureIsOffered(Function)) {
+        return FUNCTION_KNOWN;
+    }
+#endif
     return Function < WSKLAB_FN_END ? g_Traits[Function] : 0;
 }

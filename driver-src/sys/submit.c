@@ -183,7 +183,8 @@ static BOOLEAN ExtrasAreValid(const WSKLAB_SUBMIT *Submit) {
 }
 
 static BOOLEAN RestIsValid(const WSKLAB_SUBMIT *Submit) {
-    return (Submit->inspect_action == 0 || Submit->function == WSKLAB_FN_INSPECT_COMPLETE) &&
+    return (Submit->function < WSKLAB_FN_FAIL_NULL || (Submit->switches & WSKLAB_SWITCH_HAZARD)) &&
+           (Submit->inspect_action == 0 || Submit->function == WSKLAB_FN_INSPECT_COMPLETE) &&
            (Submit->index == 0 || Submit->function == WSKLAB_FN_INDICATION_INFO) &&
            (Submit->count == 0 || Submit->function == WSKLAB_FN_RELEASE_DATAGRAM) &&
            (Has(Submit, FUNCTION_NAMES) || (Submit->hint_flags == 0 && Submit->name_space == 0 && Submit->node_length == 0 &&

@@ -106,6 +106,15 @@ class Function(enum.IntEnum):
     NMR_REGISTER = 49
     NMR_DEREGISTER = 50
     INDICATION_INFO = 51
+    #: what a test build of the driver does wrong on purpose; no other build offers it
+    FAIL_NULL = 240
+    FAIL_USE_AFTER_FREE = 241
+    FAIL_DOUBLE_COMPLETION = 242
+    FAIL_SPIN = 243
+    FAIL_DEADLOCK = 244
+    FAIL_LEAK = 245
+    FAIL_STACK_OVERRUN = 246
+    FAIL_BUGCHECK = 247
 
     @property
     def creates(self) -> bool:

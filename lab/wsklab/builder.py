@@ -52,7 +52,7 @@ def source_digest(source: Path, deadline: Deadline, recipe: Recipe) -> str:
     Raises:
         HostCommandError: a tool is not there. ToolchainError: `source` cannot be read.
     """
-    total = hashlib.sha256()
+    total = hashlib.sha256(f"{recipe.preset}\n".encode())
     for tool in recipe.tools:
         total.update(run((tool, "--version"), deadline=deadline).stdout.encode())
     try:

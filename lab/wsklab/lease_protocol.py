@@ -172,6 +172,9 @@ class GuestProvider(Protocol):
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """Keep the evidence of a dirty guest, remove it, and make another one of its profile."""
 
+    def drop(self, handle: GuestHandle, reason: str) -> None:
+        """Keep the evidence of a dirty guest and remove it; nobody wants another one."""
+
     def keep(self, handle: GuestHandle, why: str) -> KeptGuest:
         """Leave a guest to the user: it is no guest of the run any more.
 

@@ -244,15 +244,19 @@ class GuestPool:
 
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """Keep the evidence of a dirty guest, remove it, make another of its profile."""
-        with self._lock:
-            guest = self._guests.get(handle.name)
-        if guest is not None:
-            self._discard(guest, reason)
+        self.drop(handle, reason)
         another = self.provide(handle.profile, boot=boot)
         if self._spares_wanted and not self._closed.is_set():
             name = f"spare-{handle.profile}"
             threading.Thread(target=self._refill, args=(handle.profile,), name=name, daemon=True).start()
         return another
+
+    def drop(self, handle: GuestHandle, reason: str) -> None:
+        """See `GuestProvider.drop`."""
+        with self._lock:
+            guest = self._guests.get(handle.name)
+        if guest is not None:
+            self._discard(guest, reason)
 
     def keep(self, handle: GuestHandle, why: str) -> KeptGuest:
         """Make the guest its user's, as if `up` had made it; the end of the run leaves it alone."""

@@ -146,11 +146,15 @@ class ShimPool:
 
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """See `GuestProvider.replace`."""
+        self.drop(handle, reason)
+        return self.provide(handle.profile, boot=boot)
+
+    def drop(self, handle: GuestHandle, reason: str) -> None:
+        """See `GuestProvider.drop`."""
         with self._lock:
             guest = self._guests.get(handle.name)
         if guest is not None:
             self._discard(guest, reason)
-        return self.provide(handle.profile, boot=boot)
 
     def keep(self, handle: GuestHandle, why: str) -> KeptGuest:  # noqa: ARG002
         """A shim guest ends with its run: it is a process of the lab's."""
@@ -228,6 +232,10 @@ class MixedPool:
         fresh = maker.replace(handle, reason, boot=boot)
         self._of[fresh.name] = maker
         return fresh
+
+    def drop(self, handle: GuestHandle, reason: str) -> None:
+        """See `GuestProvider.drop`."""
+        self._makers[handle.profile].drop(handle, reason)
 
     def keep(self, handle: GuestHandle, why: str) -> KeptGuest:
         """See `GuestProvider.keep`."""

@@ -65,6 +65,11 @@ SHIM: Final = Recipe(
 )
 
 
+#: Test builds: the same with deliberate failures (driver-src/sys/failures.h); for the tests of the lab itself.
+WINDOWS_FAILURES: Final = replace(WINDOWS, preset="mingw-failures")
+SHIM_FAILURES: Final = replace(SHIM, preset="shim-failures")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShimBuild:
     """A shim guest's files.
@@ -122,7 +127,12 @@ class Certificate:
 
 
 def build_driver(
-    source: Path, build_dir: Path, deadline: Deadline, *, progress: Callable[[str], None] | None = None
+    source: Path,
+    build_dir: Path,
+    deadline: Deadline,
+    *,
+    failures: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> BuildResult:
     """Cross-build `wsklab.sys` and `wskctl.exe`, unless the same inputs were built before.
 
@@ -130,13 +140,15 @@ def build_driver(
         source: the folder `driver-src`; nothing is written there.
         build_dir: where builds are kept, one folder per digest.
         deadline: bounds everything, waiting for another build included.
+        failures: the test build that can fail on purpose.
         progress: told what is going on.
 
     Raises:
         ToolchainError: it does not compile; the last lines of the compiler are in `why`.
         HostCommandError: a tool is not there.
     """
-    folder, digest, cached = build(WINDOWS, source, build_dir, deadline, progress)
+    recipe = WINDOWS_FAILURES if failures else WINDOWS
+    folder, digest, cached = build(recipe, source, build_dir, deadline, progress)
     symbols = tuple(folder / name for name in WINDOWS.symbols if (folder / name).exists())
     return BuildResult(
         sys=folder / WINDOWS.products[0],
@@ -148,10 +160,15 @@ def build_driver(
 
 
 def build_shim(
-    source: Path, build_dir: Path, deadline: Deadline, *, progress: Callable[[str], None] | None = None
+    source: Path,
+    build_dir: Path,
+    deadline: Deadline,
+    *,
+    failures: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> ShimBuild:
     """Build the kernel shim with the driver for this host, as `build_driver` builds for Windows."""
-    folder, digest, _ = build(SHIM, source, build_dir, deadline, progress)
+    folder, digest, _ = build(SHIM_FAILURES if failures else SHIM, source, build_dir, deadline, progress)
     return ShimBuild(driver=folder / SHIM.products[0], program=folder / SHIM.products[1], digest=digest)
 
 
@@ -161,18 +178,20 @@ def build_package(
     keys: Path,
     deadline: Deadline,
     *,
+    failures: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> BuildResult:
     """Build, sign and check: the driver as it is deployed, and `wskctl.exe`.
 
     Args:
         keys: the folder of the signing certificate, made when it is not there.
+        failures: the test build that can fail on purpose.
 
     Raises:
         ToolchainError: it does not build, or a check of the signed file fails; the check is named.
     """
     say = progress or (lambda _step: None)
-    built = build_driver(source, build_dir, deadline, progress=progress)
+    built = build_driver(source, build_dir, deadline, failures=failures, progress=progress)
     certificate = make_certificate(keys)
     folder = built.sys.parent / f"signed-{certificate.fingerprint[:12]}"
     signed = folder / built.sys.name

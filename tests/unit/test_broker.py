@@ -346,3 +346,22 @@ def test_workers_say_what_items_need(broker: Broker, address: Path) -> None:
     with LeaseClient(address) as client:
         client.plan(needs)
     assert list(broker.needs.values()) == needs
+
+
+def test_only_guests_that_die_in_a_row_end_a_profile(broker: Broker, address: Path, provider: FakeProvider) -> None:
+    """Many crashes with passed cases between them are no reason to give up; as many without are, and the last guest is
+    put away, too."""
+    with LeaseClient(address) as client:
+        for dirty in [*([True, False] * (REPLACEMENTS + 2)), *([True] * (REPLACEMENTS + 1))]:
+            lease = client.acquire(["a"], exclusive=False, deadline=soon())
+            client.release(lease, dirty=dirty, reason="it crashed")
+        with pytest.raises(LeaseUnavailable, match="no guest of profile a is left"):
+            client.acquire(["a"], exclusive=False, deadline=soon())
+        assert [failure.error.message for failure in broker.failures] == [
+            f"a was replaced {REPLACEMENTS} times in a row and is given up"
+        ]
+
+        def away() -> bool | NotYet:
+            return provider.dropped == [(lease.guests[0].name, "it crashed")] or NotYet(str(provider.dropped))
+
+        wait_until(away, soon(), what="the last guest put away")

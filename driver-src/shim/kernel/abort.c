@@ -110,3 +110,14 @@ _Noreturn void ShimAbort(const char *rule, const char *format, ...) {
     fflush(stderr);
     abort();
 }
+
+/* The line that Windows writes to a serial console; a stop of the kernel is no broken rule. */
+_Noreturn VOID NTAPI KeBugCheckEx(ULONG BugCheckCode, ULONG_PTR BugCheckParameter1, ULONG_PTR BugCheckParameter2,
+                                  ULONG_PTR BugCheckParameter3, ULONG_PTR BugCheckParameter4) {
+    fflush(NULL);
+    fprintf(stderr, "\n*** STOP: 0x%08X (0x%016" PRIxPTR ",0x%016" PRIxPTR ",0x%016" PRIxPTR ",0x%016" PRIxPTR ")\n", BugCheckCode,
+            (uintptr_t)BugCheckParameter1, (uintptr_t)BugCheckParameter2, (uintptr_t)BugCheckParameter3, (uintptr_t)BugCheckParameter4);
+    ShimPrintStack();
+    fflush(stderr);
+    abort();
+}

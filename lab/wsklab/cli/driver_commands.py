@@ -31,21 +31,33 @@ def register(app: typer.Typer) -> None:
     command(group, "kit", help="Make the zip that runs on any test-signed x64 Windows.")(kit)
 
 
-def build_driver(cli: Runtime, source: Path | None = None) -> BuildResult:
+def build_driver(cli: Runtime, source: Path | None = None, *, failures: bool = False) -> BuildResult:
     """Build, sign and check our driver; used by `driver build`, `driver kit`, `deploy` and `run`.
 
     Raises:
         ToolchainError: one of the three failed; the finding is named.
     """
     with cli.output.progress("driver") as step:
-        return cli.services.build_driver(cli.config(), source, step)
+        return cli.services.build_driver(cli.config(), source, step, failures=failures)
 
 
-def build(cli: Runtime, source: Source = None) -> int:
+def build(
+    cli: Runtime,
+    source: Source = None,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="A test build that can fail on purpose, and one for shim guests.")
+    ] = False,
+) -> int:
     """Build and show where the files are."""
-    result = build_driver(cli, source)
-    cli.output.document({"driver": {**dataclasses.asdict(result), "driver_sha256": result.driver_sha256}})
+    result = build_driver(cli, source, failures=failures)
+    document = {**dataclasses.asdict(result), "driver_sha256": result.driver_sha256}
+    if failures:
+        with cli.output.progress("kernel shim") as step:
+            document["shim"] = cli.services.build_shim(cli.config(), step, failures=True).driver
+    cli.output.document({"driver": document})
     cli.output.line(f"driver  {result.sys}{' (built before)' if result.cached else ''}")
+    if failures:
+        cli.output.line(f"shim    {document['shim']}")
     cli.output.line(f"wskctl  {result.ctl}")
     cli.output.line(f"SHA-256 {result.driver_sha256}")
     return exits.OK

@@ -210,12 +210,15 @@ class Services:
 
     # -- images, driver, run -------------------------------------------------------------------
 
-    def build_driver(self, config: LabConfig, source: Path | None, step: Callable[[str], None]) -> BuildResult:
+    def build_driver(
+        self, config: LabConfig, source: Path | None, step: Callable[[str], None], *, failures: bool = False
+    ) -> BuildResult:
         """Build, sign and check our driver and wskctl; what was built before is found again.
 
         Args:
             source: the folder of the driver's source; None: the lab's own.
             step: told what is going on.
+            failures: the test build that can fail on purpose.
 
         Raises:
             ToolchainError: it does not build, or a check fails; the check is named.
@@ -226,16 +229,17 @@ class Services:
 
         home = self.home(config)
         deadline = Deadline.after(_BUILD_S * (config.timeout_scale or 1.0))
-        return build_package(source or driver_source_root(), home.driver, home.keys, deadline, progress=step)
+        place = source or driver_source_root()
+        return build_package(place, home.driver, home.keys, deadline, failures=failures, progress=step)
 
-    def build_shim(self, config: LabConfig, step: Callable[[str], None]) -> ShimBuild:
+    def build_shim(self, config: LabConfig, step: Callable[[str], None], *, failures: bool = False) -> ShimBuild:
         """Build the kernel shim with our driver; raises as `build_driver`."""
         from wsklab.deadline import Deadline
         from wsklab.resources import driver_source_root
         from wsklab.toolchain import build_shim
 
         home = self.home(config)
-        return build_shim(driver_source_root(), home.driver, Deadline.after(_BUILD_S), progress=step)
+        return build_shim(driver_source_root(), home.driver, Deadline.after(_BUILD_S), failures=failures, progress=step)
 
     def make_kit(self, config: LabConfig, built: BuildResult, target: Path) -> Path:
         """Write the zip for a Windows machine.

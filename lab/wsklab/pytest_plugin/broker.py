@@ -26,7 +26,7 @@ __all__ = ["KEPT", "REPLACEMENTS", "Broker", "GuestFailure"]
 
 _log = logging.getLogger(__name__)
 
-#: A driver that kills every guest is found by so many; more would only cost time.
+#: A driver that kills every guest is found by so many in a row; more would only cost time.
 REPLACEMENTS = 4
 #: How many guests of one profile are kept for failed cases; a run that fails everywhere must not fill the host.
 KEPT = 2
@@ -58,7 +58,8 @@ class Broker:
         profiles: which profiles the run uses.
         each: how many guests of each profile.
         address: path of the UNIX socket for workers; None when there are none.
-        replacements: how often dirty guests of one profile are replaced before it is given up.
+        replacements: how many dirty guests of one profile in a row are replaced before it is given up; whoever gives
+            a guest back clean begins a new row.
     """
 
     def __init__(
@@ -212,9 +213,12 @@ class Broker:
                 self._wishes.update(dict.fromkeys(grant.guests, reason))
             own = lease_id in self._own
             self._own.discard(lease_id)
+            if not dirty:
+                for name in grant.guests:
+                    self._replacements[self._handles[name].profile] = 0
             finished = self._model.release(lease_id, dirty=dirty or keep or own)
             wanted = {name: self._handles[name] for name in finished if name in self._wishes}
-            self._replace([name for name in finished if name not in wanted], reason, planned=own and not dirty)
+            self._replace([name for name in finished if name not in wanted], reason, planned=own)
             self._pump()
         for handle in wanted.values():
             self._keep(handle, self._wishes.pop(handle.name))
@@ -277,7 +281,7 @@ class Broker:
         """Start the replacement of guests that the model has let go; called with the lock held.
 
         Args:
-            planned: the case had them for itself, nothing is wrong with them.
+            planned: the case had them for itself; they say nothing about others.
         """
         for name in names:
             handle = self._handles.pop(name)
@@ -286,13 +290,22 @@ class Broker:
                 continue
             if not planned and self._replacements[handle.profile] >= self._limit:
                 gone = LeaseUnavailable(
-                    f"{handle.profile} was replaced {self._limit} times and is given up", why=reason
+                    f"{handle.profile} was replaced {self._limit} times in a row and is given up", why=reason
                 )
                 self.failures.append(GuestFailure(handle.profile, gone))
+                self._spawn(functools.partial(self._drop, handle, reason), f"drop-{name}")
                 continue
             self._replacements[handle.profile] += not planned
             make = functools.partial(self._provider.replace, handle, reason)
             self._make(handle.profile, make, f"replace-{name}")
+
+    def _drop(self, handle: GuestHandle, reason: str) -> None:
+        """The body of a thread: put away a guest that gets no successor."""
+        try:
+            self._provider.drop(handle, reason)
+        except LabError as error:
+            with self._change:
+                self.notes.append(error)
 
     def _make(self, profile: str, make: Callable[[], GuestHandle], name: str) -> None:
         """Make a guest in a thread of its own; called with the lock held."""

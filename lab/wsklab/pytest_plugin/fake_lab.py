@@ -67,6 +67,8 @@ class FakeProvider:
         self._lock = threading.Lock()
         #: names of the guests that were replaced, with the reasons
         self.replaced: list[tuple[str, str]] = []
+        #: names of the guests that got no successor, with the reasons
+        self.dropped: list[tuple[str, str]] = []
         #: profile and way of every guest that was asked for
         self.asked: list[tuple[str, str]] = []
         self.kept: list[KeptGuest] = []
@@ -111,6 +113,10 @@ class FakeProvider:
         """Another one."""
         self.replaced.append((handle.name, reason))
         return self.provide(handle.profile, boot=boot)
+
+    def drop(self, handle: GuestHandle, reason: str) -> None:
+        """Write down that it is gone."""
+        self.dropped.append((handle.name, reason))
 
     def keep(self, handle: GuestHandle, why: str) -> KeptGuest:
         """Write down that it is the user's."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from wsklab.artifacts import now, visible
+from wsklab.errors import LabError
 from wsklab.lease_protocol import GuestHandle, GuestProvider
 from wsklab.pytest_plugin.broker import Broker
 from wsklab.pytest_plugin.case import case_name
@@ -115,7 +116,11 @@ class RunSession:
 
     def finish(self, selected: Sequence[Rule], with_cases: Collection[str] = ()) -> RunDocument:
         """Give the guests back and write everything down; for the arguments see `summary.rule_rows`."""
-        self.broker.close()
+        try:
+            self.broker.close()
+        except LabError as error:
+            self.notes.append(error_document(error))
+            self.lab_error = True
         shutil.rmtree(self._runtime, ignore_errors=True)
         failures = [{"profile": failure.profile, **error_document(failure.error)} for failure in self.broker.failures]
         # guests of one profile that failed for the same reason are one problem
