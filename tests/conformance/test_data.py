@@ -76,6 +76,7 @@ def test_send_waits_for_the_transport(scene: Scene, observe: Observe) -> None:
     pair.peer.throttle()
     sending = scene.wsk.submit(Operation.send(pair.socket, b"", fill=Fill.PATTERN, buffer_length=TOO_MUCH))
     scene.still_pending(rule, "send against a closed window", sending, STILL_PENDING_S)
+    pair.peer.open_up()
     seen = pair.peer.receive(TOO_MUCH)
     sent = sending.result(scene.within(60.0))
     rule.must("send", sent, succeeded())
@@ -254,6 +255,7 @@ def test_descriptor_may_go(scene: Scene, observe: Observe) -> None:
     sending = scene.wsk.submit(
         Operation.send(pair.socket, b"", fill=Fill.PATTERN, buffer_length=size, pattern_seed=3, **scribbled)
     )
+    pair.peer.open_up()
     seen = pair.peer.receive(size)
     rule.expect("send", sending.result(scene.within(30.0)), succeeded())
     rule.expect("the peer reads as sent", seen == abi.pattern(size, 3), equals(True))

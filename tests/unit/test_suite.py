@@ -587,6 +587,15 @@ def pytest_runtest_logreport(report):
 """
 
 
+def test_what_a_guest_finds_at_its_end_is_told(runs: Runs) -> None:
+    """The run is written down all the same, with the finding among its problems."""
+    document = runs.run(faults={"w": "leftover"})
+    assert document.exit_code == 3
+    assert [problem["class"] for problem in document.problems] == ["HostError"]
+    assert "left over" in document.problems[0]["message"]
+    assert {case.verdict for case in runs.lines().values()} == {"passed"}
+
+
 def test_without_a_broker_the_workers_stop(runs: Runs) -> None:
     """The broker goes in the middle of a run: the workers' next cases are lab errors, then they end; exit code 3."""
     (runs.cases / "conftest.py").write_text(BROKEN)

@@ -3,6 +3,8 @@
  */
 #include "knobs.h"
 
+#include <stdio.h>
+
 #include "client.h"
 #include "transport.h"
 
@@ -45,6 +47,25 @@ void WskpKnobFault(WSKP_OPERATION operation, ULONG nth, WSKP_FAULT fault, NTSTAT
     KIRQL irql = WskpLock();
     Faults[operation] = (FAULT){.Kind = fault, .Nth = nth, .Status = status, .DelayMs = delayMs};
     WskpUnlock(irql);
+}
+
+BOOLEAN WskpKnobFaultInWords(const char *words) {
+    static const char *const kinds[] = {NULL, "fail", "lost", "twice", "succeed"};
+    char name[32], kind[16];
+    unsigned nth;
+
+    if (sscanf(words, "%31[A-Za-z]:%u:%15s", name, &nth, kind) != 3) {
+        return FALSE;
+    }
+    for (ULONG operation = 0; operation < WSKP_OPERATION_COUNT; operation++) {
+        for (ULONG fault = WSKP_FAULT_FAIL; fault < RTL_NUMBER_OF(kinds); fault++) {
+            if (strcmp(WskpOperationName(operation) + strlen("Wsk"), name) == 0 && strcmp(kinds[fault], kind) == 0) {
+                WskpKnobFault(operation, nth, (WSKP_FAULT)fault, STATUS_UNSUCCESSFUL, 0);
+                return TRUE;
+            }
+        }
+    }
+    return FALSE;
 }
 
 void WskpKnobIrql(WSKP_IRQL irql) {

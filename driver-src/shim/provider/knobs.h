@@ -18,12 +18,13 @@ typedef enum WSKP_ORDER {
     WSKP_ORDER_AFTER_CANCEL  /* ... when it has been cancelled: it succeeds nevertheless */
 } WSKP_ORDER;
 
-/* What goes wrong with one call. LOST and TWICE are broken providers; the others are legal. */
+/* What goes wrong with one call. LOST, TWICE and SUCCEED are broken providers; the others are legal. */
 typedef enum WSKP_FAULT {
     WSKP_FAULT_NONE,
     WSKP_FAULT_FAIL,  /* nothing is done; the IRP is completed with `status` */
     WSKP_FAULT_LOST,  /* `status` is returned and the IRP is never completed, as Wine's stubs do */
     WSKP_FAULT_TWICE, /* the completion routine is called a second time */
+    WSKP_FAULT_SUCCEED, /* what failed is told as a success */
     WSKP_FAULT_DELAY  /* the completion comes `delayMs` later */
 } WSKP_FAULT;
 
@@ -33,6 +34,8 @@ void WskpKnobsReset(void);
 void WskpKnobOrder(WSKP_OPERATION operation, WSKP_ORDER order);
 /* The `nth` call from now on (1: the next) of this operation; 0: every call. Replaces what was set for it before. */
 void WskpKnobFault(WSKP_OPERATION operation, ULONG nth, WSKP_FAULT fault, NTSTATUS status, ULONG delayMs);
+/* The same in words, as the setting FAULT has it: "Bind:3:fail", and lost, twice, succeed. FALSE: it means nothing. */
+BOOLEAN WskpKnobFaultInWords(const char *words);
 /* At which level completions and event callbacks come that the caller's thread does not run itself. */
 void WskpKnobIrql(WSKP_IRQL irql);
 /* The seed of WskpDraw. */

@@ -28,6 +28,11 @@ static void End(WSKP_REQUEST *request) {
     ShimFree(request);
 }
 
+/* What is told of a result: itself, but for a provider that is wrong on purpose. */
+static NTSTATUS Told(const WSKP_REQUEST *request, NTSTATUS status) {
+    return request->Fault == WSKP_FAULT_SUCCEED && !NT_SUCCESS(status) ? STATUS_SUCCESS : status;
+}
+
 /* Without the lock: the one place where an IRP is given back. */
 static void Complete(WSKP_REQUEST *request) {
     PIRP irp = request->Irp;
@@ -42,7 +47,7 @@ static void Complete(WSKP_REQUEST *request) {
         information = 1;
     }
     WskpMutantCompletion(TRUE);
-    ShimIrpComplete(irp, request->Status, information);
+    ShimIrpComplete(irp, Told(request, request->Status), information);
     if (twice && routine != NULL) {
         routine(NULL, irp, context);
     }
@@ -197,6 +202,7 @@ NTSTATUS WskpRequestFinish(WSKP_REQUEST *request, NTSTATUS status, ULONG_PTR inf
     }
     isInline = request->Order == WSKP_ORDER_INLINE && request->DueMs == 0;
     WskpAssert(status != STATUS_PENDING && !request->Queued);
+    status = Told(request, status);
     request->Status = status;
     request->Information = information;
     irql = WskpLock();

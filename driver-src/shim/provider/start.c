@@ -27,11 +27,15 @@ ULONG64 WskpNowMs(void) {
 
 void ProviderStart(void) {
     const char *mutant = ShimSetting("MUTANT");
+    const char *fault = ShimSetting("FAULT");
 
     KeInitializeSpinLock(&Lock);
     WskpKnobsReset();
     if (mutant != NULL && !MutantSelect(mutant)) {
         ShimAbort("provider", "there is no mutant %s", mutant);
+    }
+    if (fault != NULL && !WskpKnobFaultInWords(fault)) {
+        ShimAbort("provider", "%s is no fault: a function without Wsk, which call, fail, lost, twice or succeed", fault);
     }
     WskpDispatchStart();
     WskpLanesStart();

@@ -120,9 +120,11 @@ class Broker:
             self._change.notify_all()
         if self._socket is not None:
             self._socket.close()
-        self._provider.close()
-        for thread in self._threads:
-            thread.join(5.0)
+        try:
+            self._provider.close()
+        finally:
+            for thread in self._threads:
+                thread.join(5.0)
 
     @property
     def waiting(self) -> int:

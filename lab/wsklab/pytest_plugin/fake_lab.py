@@ -46,8 +46,8 @@ class FakeProvider:
         kinds: the profiles and their kinds.
         baselines: files of known gaps, by profile.
         faults: `Traits.fault` by profile; "boot" is a guest that never becomes ready, "unkeepable" one that
-            cannot be left to a user, "wires" guests on wires of their own, "full" a host without room for a second
-            guest beside a kept one.
+            cannot be left to a user, "leftover" one that finds something at its end, "wires" guests on wires of
+            their own, "full" a host without room for a second guest beside a kept one.
         explanation: what `explain` says.
     """
 
@@ -144,6 +144,8 @@ class FakeProvider:
     def close(self) -> None:
         """Nothing to give back."""
         self.closed = True
+        if "leftover" in self._faults.values():
+            raise HostError("a guest found something left over at its end", why="the model was told so")
 
 
 class FakeLink:

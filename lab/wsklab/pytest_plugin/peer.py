@@ -83,8 +83,13 @@ class Connection:
         return bytes(parts)
 
     def throttle(self) -> None:
-        """Make the receive window small for good: whoever sends much without being read, soon sees it closed."""
+        """Make the receive window small until `open_up`: whoever sends much without being read, soon sees it closed."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+    def open_up(self) -> None:
+        """Let the window grow again: through a small one a megabyte takes half a minute."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, 4 << 20)
 
     def receive_slowly(self, length: int, *, piece: int, pause_s: float) -> bytes:
         """As `receive`, a piece at a time with a pause after each."""

@@ -119,6 +119,7 @@ class RunSession:
         try:
             self.broker.close()
         except LabError as error:
+            # what a guest found at its end belongs into the document, not in its place
             self.notes.append(error_document(error))
             self.lab_error = True
         shutil.rmtree(self._runtime, ignore_errors=True)
