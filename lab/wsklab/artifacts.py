@@ -95,15 +95,23 @@ class EvidenceFolder:
             write_atomic(target, stream.read(limit))
         return target
 
-    def reproduce(self, *, profile: str, node: str, run_id: str, extra: Sequence[str] = ()) -> Path:
-        """Write the script that runs the case again on a fresh guest of the same profile and keeps the guest."""
+    def reproduce(self, command: Sequence[str], *, profile: str, case: str, run_id: str) -> Path:
+        """Write the script that runs one case again, alone, on a fresh guest of its profile, and keeps the guest.
+
+        Args:
+            command: how the run was started, from the program's name to its options, without guests and cases; what
+                comes behind `--` is pytest's.
+        """
         target = self.path / "reproduce.sh"
-        command = ["wsklab", "run", "--guest", profile, "--keep-failed", *extra, "--", "-k", node]
+        words = list(command) or ["wsklab", "run"]
+        behind = words.index("--") if "--" in words else len(words)
+        own = ["--guest", profile, "--guests-each", "1", "--workers", "1", "--case", case, "--keep-failed"]
         write_atomic(
             target,
             "#!/bin/sh\n"
-            f"# the case of run {safe_name(run_id)}, alone, on a fresh guest that is kept when it fails\n"
-            f'exec {shlex.join(command)} "$@"\n',
+            f"# one case of run {safe_name(run_id)}, alone, on a fresh guest that is kept when it fails;\n"
+            "# what is given to this script goes to pytest\n"
+            f'exec {shlex.join([*words[:behind], *own, *(words[behind:] or ["--"])])} "$@"\n',
         )
         target.chmod(0o755)
         return target

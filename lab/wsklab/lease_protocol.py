@@ -47,8 +47,16 @@ class Explanation(Protocol):
         """`crashed`, `hung` or `lab_error`."""
 
     @property
+    def cause(self) -> str:
+        """A word of `wsklab.crash.Cause`."""
+
+    @property
     def reason(self) -> str:
         """One sentence."""
+
+    @property
+    def bucket(self) -> str:
+        """The group of crashes that it belongs to; "" for no crash."""
 
     @property
     def signals(self) -> Mapping[str, object]:
@@ -186,11 +194,31 @@ class GuestProvider(Protocol):
         """Take a kept guest away after all: its room is needed."""
 
     def explain(self, name: str, *, operation: str, channel_lost: bool) -> Explanation:
-        """Whose fault it is that a case on this guest did not end by itself.
+        """Whose fault it is that a case on this guest did not end by itself: the provisional verdict, at once.
 
         Args:
             operation: what was beyond its deadline; empty when nothing was.
             channel_lost: whether the connection broke.
+
+        Raises:
+            HostError: nobody knows the guest any more.
+        """
+
+    def conclude(self, name: str, folder: Path) -> Explanation | None:
+        """Put what a guest has to say into the folder of a case that ended badly on it, and give the final verdict.
+
+        Args:
+            folder: made when it is not there.
+
+        Returns:
+            what `explain` said, as the evidence amends it; None when nothing had been asked.
+
+        Raises:
+            HostError: nobody knows the guest any more.
+        """
+
+    def recovers(self, name: str) -> bool:
+        """Whether a guest that seemed late was only starved by its host, and goes on by now. May take a minute.
 
         Raises:
             HostError: nobody knows the guest any more.

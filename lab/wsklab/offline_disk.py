@@ -21,7 +21,7 @@ from wsklab import process, qemu_img
 from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.errors import DeadlineExceeded, HostError
 
-__all__ = ["NtfsVolume", "copy_out", "find_volumes"]
+__all__ = ["NtfsVolume", "copy_out", "find_volumes", "list_folder"]
 
 _SECTOR: Final = 512
 _NTFS: Final = b"NTFS    "
@@ -51,10 +51,7 @@ def copy_out(disk: Path, files: Mapping[str, Path], deadline: Deadline, *, limit
     Raises:
         HostError: the disk has no NTFS volume, or cannot be offered as a file. HostCommandError: a tool is missing.
     """
-    volumes = find_volumes(disk, deadline)
-    if not volumes:
-        raise HostError(f"{disk} has no NTFS volume", why="Setup had not made one yet, or the disk is damaged")
-    volume = max(volumes, key=lambda found: found.size)
+    volume = _largest(disk, deadline)
     missing: dict[str, str] = {}
     with _offered(disk, deadline, volume) as path:
         for name, target in files.items():
@@ -63,6 +60,25 @@ def copy_out(disk: Path, files: Mapping[str, Path], deadline: Deadline, *, limit
                 target.unlink(missing_ok=True)
                 missing[name] = why
     return missing
+
+
+def list_folder(disk: Path, folder: str, deadline: Deadline) -> list[str]:
+    """The names in a folder of the largest NTFS volume of a disk; none where there is no such folder.
+
+    Raises:
+        HostError: as `copy_out`.
+    """
+    with _offered(disk, deadline, _largest(disk, deadline)) as path:
+        argv = ["ntfsls", "--force", "--path", folder, str(path)]
+        result = process.run(argv, deadline=deadline, check=False)
+    return [name for name in result.stdout.splitlines() if name not in {"", ".", ".."}]
+
+
+def _largest(disk: Path, deadline: Deadline) -> NtfsVolume:
+    volumes = find_volumes(disk, deadline)
+    if not volumes:
+        raise HostError(f"{disk} has no NTFS volume", why="Setup had not made one yet, or the disk is damaged")
+    return max(volumes, key=lambda found: found.size)
 
 
 def find_volumes(disk: Path, deadline: Deadline) -> list[NtfsVolume]:

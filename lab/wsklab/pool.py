@@ -1,7 +1,8 @@
 """Ready guests for a run: made at the same time, replaced when dirty, given back at the end.
 
 `GuestPool` is the broker's `GuestProvider`. It never raises a guest's death at a worker: it says what
-happened (`explain`) and makes another guest.
+happened (`explain`), keeps what proves it (`conclude`) and makes another guest. The successor of a guest that is lost
+is begun with the provisional verdict, before anything of the old one is looked at.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import logging
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wsklab import network
+from wsklab.capture import Capture
 from wsklab.channel.device import DeviceClient
-from wsklab.crash import CrashReport, classify, gather
-from wsklab.deadline import Deadline, Timeouts
+from wsklab.crash import CrashReport, classify, gather, makes_progress
+from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
 from wsklab.deploy import WSKCTL, DriverPackage, deploy
-from wsklab.errors import HostError, HostFull, LabError
+from wsklab.errors import DeadlineExceeded, HostError, HostFull, LabError
+from wsklab.evidence import Collector
 from wsklab.guest import Claim, Guest
 from wsklab.hypervisor.protocol import DomainEvent, EventSubscription
 from wsklab.lease import DEFAULT_TTL, SlotTable, expiry_after
@@ -36,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 # How long guests in the making get to be removed.
 _CLOSE_S = 30.0
+# How long a starved guest is waited for.
+_STARVED_S = 60.0
 
 Starter = Callable[[GuestProfile, Claim, DriverPackage], Guest]
 
@@ -53,6 +59,7 @@ class GuestPool:
         evidence: a directory for what dirty guests leave behind.
         stop: ends what `start` is still making in other threads (`Lab.stop_starting`).
         spares: how many ready, paused guests of a profile are kept once one of it had to be replaced.
+        symbols: the debug file of the driver in the package; None where there is none.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class GuestPool:
         evidence: Path,
         stop: Callable[[], None] = lambda: None,
         spares: int = 0,
+        symbols: Path | None = None,
     ) -> None:
         self._profiles = profiles
         self._start = start
@@ -86,6 +94,12 @@ class GuestPool:
         self._seen: dict[str, list[DomainEvent]] = {}
         self._guests: dict[str, Guest] = {}
         self._kept: dict[str, Guest] = {}
+        self._collector = Collector(timeouts, symbols=symbols, driver=package.image.stem.lower())
+        self._captures: dict[str, Capture] = {}
+        self._reports: dict[str, CrashReport] = {}
+        #: successors of guests that are lost: those in the making, and those that wait to be asked for
+        self._coming: Counter[str] = Counter()
+        self._ready: dict[str, list[GuestHandle]] = {}
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._providing = 0
@@ -104,7 +118,7 @@ class GuestPool:
             HostError: the lab could not make it.
         """
         with self._at_work():
-            spare = None if boot else self._take_spare(profile)
+            spare = None if boot else self._take_successor(profile) or self._take_spare(profile)
             if spare is not None:
                 return spare
             try:
@@ -125,6 +139,33 @@ class GuestPool:
             with self._idle:
                 self._providing -= 1
                 self._idle.notify_all()
+
+    def _begin_successor(self, profile: str) -> None:
+        """Start the guest that will take the place of a lost one; where both do not fit, nothing comes of it."""
+        with self._lock:
+            self._coming[profile] += 1
+        name = f"successor-{profile}"
+        threading.Thread(target=self._make_successor, args=(profile,), name=name, daemon=True).start()
+
+    def _make_successor(self, profile: str) -> None:
+        made: list[GuestHandle] = []
+        try:
+            with self._at_work():
+                made.append(self._provide(self._profiles[profile], boot=False))
+        except LabError as error:
+            _log.info("no successor of %s yet: %s", profile, error)
+        finally:
+            with self._idle:
+                self._coming[profile] -= 1
+                self._ready.setdefault(profile, []).extend(made)
+                self._idle.notify_all()
+
+    def _take_successor(self, profile: str) -> GuestHandle | None:
+        """A guest that was begun for whoever asks next; waits for one that is on its way."""
+        with self._idle:
+            ready = self._ready.setdefault(profile, [])
+            self._idle.wait_for(lambda: ready or not self._coming[profile] or self._closed.is_set())
+            return ready.pop() if ready and not self._closed.is_set() else None
 
     def _take_spare(self, profile: str) -> GuestHandle | None:
         """A ready guest that was kept paused, running again; None when there is none that wakes."""
@@ -200,6 +241,7 @@ class GuestPool:
             with DeviceClient.open(channel, self._timeouts.after(10), command=f"{WSKCTL} stdio") as client:
                 hello = client.hello
         guest.remember(ready_s=round(ready_s, 3))
+        self._watch_wire(guest)
         windows = f"{hello.os_major}.{hello.os_minor}.{hello.os_build}.{hello.os_revision}"
         return GuestHandle(
             name=guest.name,
@@ -224,13 +266,21 @@ class GuestPool:
             domain_xml=guest.directory / "domain.xml",
         )
 
+    def _watch_wire(self, guest: Guest) -> None:
+        """Begin to keep what crosses the guest's wire; not every host lets us."""
+        try:
+            capture = Capture(guest.via)
+        except HostError as error:
+            _log.info("no packets of %s: %s (%s)", guest.name, error.message, error.why)
+            return
+        with self._lock:
+            self._captures[guest.name] = capture
+
     def explain(self, name: str, *, operation: str, channel_lost: bool) -> CrashReport:
         """Why a case on this guest did not end by itself: the first, provisional verdict."""
+        guest = self._known(name)
         with self._lock:
-            guest = self._guests.get(name)
-            events = tuple(self._seen.get(guest.record.uuid, ())) if guest else ()
-        if guest is None:
-            raise HostError(f"guest {name} is not of this run", why="it was replaced already")
+            events = tuple(self._seen.get(guest.record.uuid, ()))
         signals = gather(
             guest.domain,
             events=events,
@@ -240,7 +290,46 @@ class GuestPool:
             operation=operation,
             deadline=self._timeouts.after(5),
         )
-        return classify(signals)
+        report = classify(signals)
+        with self._lock:
+            first = name not in self._reports
+            # what was seen to die stays dead, whatever the next case on that guest sees of it
+            self._reports.setdefault(name, report)
+        if first and not self._closed.is_set():
+            self._begin_successor(guest.record.profile)
+        return report
+
+    def conclude(self, name: str, folder: Path) -> CrashReport | None:
+        """See `GuestProvider.conclude`."""
+        guest = self._known(name)
+        with self._lock:
+            report, capture = self._reports.get(name), self._captures.get(name)
+        final = self._collector.collect(guest, report, folder, capture=capture)
+        if final is not None:
+            with self._lock:
+                self._reports[name] = final
+        return final
+
+    def recovers(self, name: str) -> bool:
+        """See `GuestProvider.recovers`."""
+        domain = self._known(name).domain
+        if makes_progress(domain, self._timeouts.after(1.0)) is not False:
+            return False
+
+        def runs() -> bool | NotYet:
+            return bool(makes_progress(domain, Deadline.after(1.0))) or NotYet("no CPU time used")
+
+        try:
+            return wait_until(runs, Deadline.after(_STARVED_S), what=f"{name} to get processor time")
+        except DeadlineExceeded:
+            return False
+
+    def _known(self, name: str) -> Guest:
+        with self._lock:
+            guest = self._guests.get(name)
+        if guest is None:
+            raise HostError(f"guest {name} is not of this run", why="it was replaced already")
+        return guest
 
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """Keep the evidence of a dirty guest, remove it, make another of its profile."""
@@ -299,11 +388,16 @@ class GuestPool:
     def _destroy(self, guest: Guest) -> None:
         with self._lock:
             self._guests.pop(guest.name, None)
+            capture = self._captures.pop(guest.name, None)
+        if capture is not None:
+            capture.close()
         guest.destroy(self._slots)
 
     def close(self) -> None:
         """Give all guests back; safe to call twice."""
         self._closed.set()
+        with self._idle:
+            self._idle.notify_all()
         self._stop()
         with self._lock:
             guests = list(self._guests.values())

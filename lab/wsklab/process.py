@@ -50,6 +50,7 @@ _PACKAGES: Final[Mapping[str, str]] = MappingProxyType(
         "nft": "nftables",
         "ninja": "ninja-build",
         "ntfscat": "ntfs-3g",
+        "ntfsls": "ntfs-3g",
         "nsenter": "util-linux",
         "osslsigncode": "osslsigncode",
         "prlimit": "util-linux",

@@ -98,6 +98,15 @@ def run_provider(
             events=lab.site().hypervisor.subscribe(),
             timeouts=timeouts,
             evidence=evidence,
+            symbols=_symbols(drivers),
         )
         makers.update(dict.fromkeys(machines, pool))
     return MixedPool(makers)
+
+
+def _symbols(drivers: RunDrivers) -> Path | None:
+    """The debug file of the driver that guests with a machine run: beside our builds, signed or not."""
+    assert drivers.windows is not None
+    image = drivers.image or drivers.windows.sys
+    beside = (image.with_name(f"{image.name}.debug"), image.parent.parent / f"{image.name}.debug")
+    return next((path for path in beside if path.is_file()), None)

@@ -13,11 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from wsklab.artifacts import EvidenceFolder
+from wsklab.bugcheck import bucket_of, find_on_console
+from wsklab.capture import Capture
 from wsklab.channel.device import DeviceClient
-from wsklab.crash import CrashReport, Fault
-from wsklab.deadline import Timeouts
+from wsklab.crash import Cause, CrashReport
+from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
 from wsklab.deploy import WSKCTL, DriverPackage, deploy
-from wsklab.errors import HostError, LabError
+from wsklab.errors import DeadlineExceeded, HostError, LabError
 from wsklab.lease_protocol import Explanation, GuestHandle, GuestProvider, KeptGuest
 from wsklab.profile import GuestProfile
 from wsklab.shim_guest import ShimGuest
@@ -33,6 +36,9 @@ _FINDINGS: Final = (
     re.compile(r"^(\S+:\d+:\d+: runtime error: [^\n]*)", re.MULTILINE),
 )
 _PLACES: Final = 1 << 14
+#: What differs from one crash to the next.
+_NUMBER: Final = re.compile(r"\b0x[0-9a-f]+\b|\b\d{5,}\b")
+_LAST_WORDS_S: Final = 2.0
 
 
 class ShimPool:
@@ -64,6 +70,8 @@ class ShimPool:
         self._evidence = evidence
         self._numbers = itertools.count(1)
         self._guests: dict[str, ShimGuest] = {}
+        self._captures: dict[str, Capture] = {}
+        self._reports: dict[str, CrashReport] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -89,10 +97,21 @@ class ShimPool:
             guest.remove()
             raise HostError("the run is over", why="the pool was closed while a guest was being made")
         try:
-            return self._make_ready(guest, facts, asked_at)
+            handle = self._make_ready(guest, facts, asked_at)
+            self._watch_wire(guest)
+            return handle
         except BaseException:
             self._discard(guest, "it did not become ready")
             raise
+
+    def _watch_wire(self, guest: ShimGuest) -> None:
+        """Keep the packets of a guest that has a network of its own; the host's loopback is everybody's."""
+        if guest.via.netns is None:
+            return
+        with contextlib.suppress(HostError):
+            capture = Capture(guest.via)
+            with self._lock:
+                self._captures[guest.name] = capture
 
     def _make_ready(self, guest: ShimGuest, profile: GuestProfile, asked_at: float) -> GuestHandle:
         with guest.open_channel() as channel:
@@ -124,25 +143,63 @@ class ShimPool:
             guest = self._guests.get(name)
         if guest is None:
             raise HostError(f"guest {name} is not of this run", why="it was replaced already")
+        with contextlib.suppress(DeadlineExceeded):
+            # the connection breaks before the last words are out and the process is gone
+            wait_until(
+                lambda: self._over(guest, channel_lost=channel_lost), Deadline.after(_LAST_WORDS_S), what="its end"
+            )
         signals: dict[str, object] = {
             "exit_code": guest.exit_code,
             "console_tail": guest.console.tail(200),
             "channel_lost": channel_lost,
         }
-        finding = _finding(guest.console.text())
+        report = self._report(guest, operation, signals)
+        with self._lock:
+            self._reports.setdefault(name, report)
+        return report
+
+    @staticmethod
+    def _over(guest: ShimGuest, *, channel_lost: bool) -> bool | NotYet:
+        return not channel_lost or guest.exit_code is not None or NotYet("the process runs")
+
+    def _report(self, guest: ShimGuest, operation: str, signals: dict[str, object]) -> CrashReport:
+        text = guest.console.text()
+        stop = find_on_console(text)
+        if stop is not None:
+            reason, bucket = f"the guest's kernel died ({stop})", bucket_of(stop)
+            return CrashReport(cause=Cause.KERNEL_CRASH, reason=reason, signals=signals, bucket=bucket, final=True)
+        finding = _finding(text)
         if finding:
-            return CrashReport(fault=Fault.CRASHED, reason=finding, signals=signals)
+            bucket = _NUMBER.sub("N", finding)[:120]
+            return CrashReport(cause=Cause.DRIVER_CRASH, reason=finding, signals=signals, bucket=bucket, final=True)
         if guest.exit_code is not None:
             reason = f"the shim's process ended with {guest.exit_code} and said nothing"
-            return CrashReport(fault=Fault.CRASHED, reason=reason, signals=signals)
+            return CrashReport(cause=Cause.DRIVER_CRASH, reason=reason, signals=signals, final=True)
         if operation:
             reason = f"{operation} is beyond its deadline while the guest is alive"
-            return CrashReport(fault=Fault.HUNG, reason=reason, signals=signals)
-        return CrashReport(
-            fault=Fault.LAB_ERROR,
-            reason="channel lost: the guest is alive, the control channel broke",
-            signals=signals,
+            return CrashReport(cause=Cause.DRIVER_HANG, reason=reason, signals=signals, final=True)
+        reason = "channel lost: the guest is alive, the control channel broke"
+        return CrashReport(cause=Cause.CHANNEL_LOST, reason=reason, signals=signals, final=True)
+
+    def conclude(self, name: str, folder: Path) -> CrashReport | None:
+        """The console is all that a process says; its packets are those of its own network."""
+        with self._lock:
+            guest, report = self._guests.get(name), self._reports.get(name)
+            capture = self._captures.get(name)
+        if guest is None:
+            raise HostError(f"guest {name} is not of this run", why="it was replaced already")
+        kept = EvidenceFolder(folder)
+        kept.text("console.log", guest.console.text())
+        packets = (
+            f"{capture.save(kept.path / 'capture.pcap')} of its own network" if capture else "none on a shared one"
         )
+        kept.text("sources.txt", f"console: the process' standard error\npackets: {packets}\n")
+        return report
+
+    def recovers(self, name: str) -> bool:
+        """A process is never starved for long enough to be told from one that hangs."""
+        del name
+        return False
 
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """See `GuestProvider.replace`."""
@@ -175,6 +232,7 @@ class ShimPool:
             self._guests.clear()
         findings = []
         for guest in guests:
+            self._end_capture(guest)
             code = guest.stop()
             if code != 0:
                 findings.append(f"{guest.name}: {_finding(guest.console.text()) or f'exit code {code}'}")
@@ -194,7 +252,14 @@ class ShimPool:
         with contextlib.suppress(OSError):
             shutil.copy(guest.console.path, target / "console.log")
 
+    def _end_capture(self, guest: ShimGuest) -> None:
+        with self._lock:
+            capture = self._captures.pop(guest.name, None)
+        if capture is not None:
+            capture.close()
+
     def _discard(self, guest: ShimGuest, reason: str) -> None:
+        self._end_capture(guest)
         guest.kill()
         self._save(guest, reason)
         guest.remove()
@@ -247,10 +312,21 @@ class MixedPool:
 
     def explain(self, name: str, *, operation: str, channel_lost: bool) -> Explanation:
         """See `GuestProvider.explain`."""
+        return self._maker_of(name).explain(name, operation=operation, channel_lost=channel_lost)
+
+    def conclude(self, name: str, folder: Path) -> Explanation | None:
+        """See `GuestProvider.conclude`."""
+        return self._maker_of(name).conclude(name, folder)
+
+    def recovers(self, name: str) -> bool:
+        """See `GuestProvider.recovers`."""
+        return self._maker_of(name).recovers(name)
+
+    def _maker_of(self, name: str) -> GuestProvider:
         maker = self._of.get(name)
         if maker is None:
             raise HostError(f"guest {name} is not of this run")
-        return maker.explain(name, operation=operation, channel_lost=channel_lost)
+        return maker
 
     def close(self) -> None:
         """Close all makers; the first error is raised when all were asked."""

@@ -33,6 +33,7 @@ ASKED_WHY = {
     "guest.py": "one guest from its making to its end, and the lock that both happen under",
     "hypervisor/fake.py": "a stand-in for a whole hypervisor, which passes the contract of the real one",
     "hypervisor/libvirt.py": "the one owner of libvirt: connection, domains, networks, translated errors",
+    "pool.py": "every guest of a run from its making to its successor, under one lock",
     "process.py": "run and spawn share streams, groups and deadlines",
     "pytest_plugin/fake_driver.py": "a stand-in for the whole driver, so that the plugin is tested without a guest",
     "pytest_plugin/broker.py": "every way in which a guest comes to a run and leaves it, under one lock",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +17,7 @@ from wsklab.errors import UsageError
 from wsklab.results.matrix import figures, matrix_html, render_matrix
 from wsklab.results.model import AssertionResult, CaseResult, RuleResult, RunDocument
 from wsklab.results.store import RunDirectory, list_runs, load_run
-from wsklab.results.summary import document_of
+from wsklab.results.summary import document_of, without_bystanders
 from wsklab.rules import AssertionClass, Catalogue, load_catalogue
 from wsklab.verdict import CaseVerdict, RuleVerdict
 
@@ -201,7 +202,36 @@ def test_file_names_are_plain() -> None:
 
 
 def test_the_reproducing_script_quotes(tmp_path: Path) -> None:
-    """A case's parameters cannot break out of the script."""
-    script = EvidenceFolder(tmp_path / "e").reproduce(profile="w", node="test_a; rm -rf /", run_id="r1")
-    assert "'test_a; rm -rf /'" in script.read_text()
+    """A case's parameters cannot break out of the script; the run's own options stay, pytest's stay behind `--`."""
+    command = ["lab", "run", "--driver", "a b.sys", "--", "own cases"]
+    script = EvidenceFolder(tmp_path / "e").reproduce(command, profile="w", case="x.py::test[a; rm -rf /]", run_id="r1")
+    line = shlex.split(script.read_text().splitlines()[-1])
+    assert line[:6] == ["exec", "lab", "run", "--driver", "a b.sys", "--guest"]
+    assert line[line.index("--case") + 1] == "x.py::test[a; rm -rf /]"
+    assert line[-3:] == ["--", "own cases", "$@"]
     assert script.stat().st_mode & 0o111
+
+
+def lost(name: str, again: str, guest: str = "w-1") -> CaseResult:
+    """A case that crashed on a guest, and how its second attempt ended."""
+    first = case("w", "wine", "crashed", "crashed", name).model_copy(update={"guest": guest})
+    second = case("w", "wine", again, "passed" if again == "passed" else again, name)
+    return first.with_second(second.model_copy(update={"guest": "w-2"}))
+
+
+def test_who_only_shared_a_guest_is_cleared() -> None:
+    """Of three cases on a guest that died one does it again: the others are what they are alone, and say so."""
+    told = without_bystanders(
+        [lost("a", "passed"), lost("b", "crashed"), lost("c", "failed"), lost("d", "passed", "w-9")]
+    )
+    assert [one.verdict for one in told] == ["passed", "crashed", "failed", "crashed"]
+    assert [one.bystander for one in told] == ["w-1", "", "w-1", ""]
+    assert told[0].message.startswith("w-1 was lost under it, as b shows that does it again; alone: passed")
+    assert told[0].rules[0].verdict is RuleVerdict.PASSED
+    assert [one.outcome for one in told] == ["passed", "crashed, reproduced", "failed", "crashed once"]
+
+
+def test_nobody_is_cleared_when_nobody_did_it_again() -> None:
+    """A crash that does not come again stays with everybody who had the guest: it is never hidden."""
+    told = without_bystanders([lost("a", "passed"), lost("b", "passed"), lost("c", "lab_error")])
+    assert [one.outcome for one in told] == ["crashed once", "crashed once", "crashed, could not be tried again"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,8 @@ class Runs:
         self.cases = folder / "cases"
         self.cases.mkdir(parents=True)
         self.provider: FakeProvider | None = None
+        #: what the evidence of every guest says in the end
+        self.final: FakeExplanation | None = None
 
     def run(
         self,
@@ -73,6 +76,7 @@ class Runs:
         self.provider = FakeProvider(
             dict(kinds), faults=faults, explanation=explanation, baselines={name: file for name, _ in kinds}
         )
+        self.provider.final = self.final
         self.output = io.StringIO()
         return run_suite(
             self.provider,
@@ -173,10 +177,60 @@ def test_a_guest_that_dies(runs: Runs, fault: str) -> None:
     assert rule(document, "WSK-BIND-001") is RuleVerdict.CRASHED
     lines = runs.lines()
     assert lines["test_bind"].verdict is CaseVerdict.CRASHED
-    assert lines["test_bind"].message.startswith("bugcheck 0xA")
+    assert lines["test_bind"].message.startswith("crashed, reproduced: bugcheck 0xA")
+    assert lines["test_bind"].again is CaseVerdict.CRASHED
     assert lines["test_create"].verdict is CaseVerdict.PASSED
     assert lines["test_create"].guest != lines["test_bind"].guest
     assert '"code": 10' in runs.evidence(lines["test_bind"], "fault.json")
+
+
+def test_a_guest_that_dies_once(runs: Runs) -> None:
+    """The case is run once more, alone on a fresh guest: both outcomes are in its one line, each has its evidence."""
+    document = runs.run(
+        faults={"w": "first:crash"}, explanation=FakeExplanation("crashed", "bugcheck 0xA", cause="kernel_crash")
+    )
+    line = runs.lines()["test_bind"]
+    assert (line.verdict, line.again, line.outcome) == (CaseVerdict.CRASHED, CaseVerdict.PASSED, "crashed once")
+    assert line.message.startswith("crashed once: bugcheck 0xA")
+    assert line.cause == "kernel_crash"
+    assert document.exit_code == 1, "that it did not come again takes nothing from it"
+    assert "the model's guest w-1" in runs.evidence(line, "sources.txt")
+    assert len(load_run(runs.folder / "results", "r1").cases) == 2, "one line for each case"
+
+
+def test_the_second_attempt_has_a_guest_of_its_own(runs: Runs) -> None:
+    """Nobody had the guest before and nobody gets it afterwards, and its evidence lies beside that of the first."""
+    runs.run(faults={"w": "crash"}, explanation=FakeExplanation("crashed", "bugcheck 0xA"))
+    line = runs.lines()["test_bind"]
+    assert line.outcome == "crashed, reproduced"
+    again = runs.folder / "results" / "r1" / f"{line.evidence}-again"
+    assert json.loads((again / "handle.json").read_text())["name"] != line.guest
+    assert line.guest != runs.lines()["test_create"].guest
+
+
+def test_what_the_evidence_amends_is_what_the_line_says(runs: Runs) -> None:
+    """The final verdict takes the place of the provisional one: its words, its bucket."""
+    runs.final = FakeExplanation("crashed", "a page fault in wsklab.sys", cause="driver_crash", bucket="fault wsklab!F")
+    runs.run(faults={"w": "crash"}, explanation=FakeExplanation("crashed", "it died", cause="driver_crash"))
+    line = runs.lines()["test_bind"]
+    assert line.message.startswith("crashed, reproduced: a page fault in wsklab.sys (")
+    assert line.bucket == "fault wsklab!F"
+    assert "a page fault" in runs.evidence(line, "fault.json")
+
+
+def test_cases_are_chosen_by_name(runs: Runs) -> None:
+    """A name chooses its case alone; a name that no case has is a usage error."""
+    document = runs.run(cases=("*::test_create",))
+    assert list(runs.lines()) == ["test_create"]
+    assert document.exit_code == 0
+    rules = {row.rule for row in document.results}
+    assert "WSK-SOCK-001" in rules
+    assert "WSK-BIND-001" not in rules, "its case was not asked for, and so no verdict on it either"
+
+
+def test_a_case_that_is_not_there(runs: Runs) -> None:
+    """The user is told, and nothing counts as decided."""
+    assert runs.run(cases=("test_x.py::test_create",)).exit_code == 2
 
 
 def test_an_operation_beyond_its_deadline(runs: Runs) -> None:

@@ -1,4 +1,7 @@
-"""The QEMU guest agent: a few commands with typed answers. Whatever it answers is the guest's and is checked."""
+"""The QEMU guest agent: a few commands with typed answers, and the second way into a guest when SSH is gone.
+
+Whatever it answers is the guest's and is checked.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.errors import ChannelProtocolError, GuestCommandError, HypervisorError
 
-__all__ = ["AgentResult", "GuestAgent"]
+__all__ = ["AgentChannel", "AgentResult", "GuestAgent"]
 
 #: Sends one command and returns {"return": ...}: `Domain.agent_command`.
 Send = Callable[[Mapping[str, object], Deadline], Mapping[str, object]]
@@ -109,6 +113,35 @@ class GuestAgent:
 
     def _ask(self, command: str, arguments: Mapping[str, object], deadline: Deadline) -> Any:
         return self._send({"execute": command, "arguments": dict(arguments)}, deadline)["return"]
+
+
+class AgentChannel:
+    """Commands over the agent, as typed at the guest's prompt: for looking at a guest that SSH does not reach.
+
+    Args:
+        agent: the guest's.
+        kind: `wine` or `windows`: who reads a command line there.
+    """
+
+    def __init__(self, agent: GuestAgent, kind: str) -> None:
+        self._agent = agent
+        self._shell = ("/usr/local/bin/wsklab-login", "-c") if kind == "wine" else ("cmd.exe", "/s", "/c")
+
+    def run(self, command: str, deadline: Deadline, *, check: bool = True) -> CommandResult:
+        """See `Channel.run`; of the output 64 KiB are kept.
+
+        Raises:
+            HypervisorError: the agent is gone; else as `Channel.run`.
+        """
+        program, *switches = self._shell
+        try:
+            ended = self._agent.run(program, [*switches, command], deadline)
+        except GuestCommandError as error:
+            if check:
+                raise
+            code = error.exit_code if error.exit_code is not None else -1
+            return CommandResult(command=command, exit_code=code, stdout=error.stdout, stderr=error.stderr)
+        return CommandResult(command=command, exit_code=0, stdout=ended.stdout, stderr=ended.stderr)
 
 
 def _text(data: object) -> str:

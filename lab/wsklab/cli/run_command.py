@@ -51,6 +51,10 @@ def run(
             "--driver", metavar="FILE", help="Use this build of the driver, already signed (.so: for shim guests)."
         ),
     ] = None,
+    case: Annotated[
+        list[str] | None,
+        typer.Option("--case", metavar="NAME", help="Only cases of that name, as results show it; * is anything."),
+    ] = None,
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Keep the guests of failed cases.")] = False,
     allow_unimplemented: Annotated[
         bool, typer.Option("--allow-unimplemented", help="Rules without a case do not fail the run.")
@@ -61,6 +65,7 @@ def run(
     existing_file(driver, "a driver image (.sys)")
     wishes = {
         "rules": rule,
+        "cases": tuple(case or ()),
         "keep_failed": keep_failed,
         "allow_unimplemented": allow_unimplemented,
     }
@@ -115,7 +120,7 @@ def _run(
             drivers=drivers,
             results=cli.folder / config.results_dir,
             workers=workers,
-            wishes={**wishes, "each": each},
+            wishes={**wishes, "each": each, "reproduce": cli.services.reproduce(lab, driver, pytest_args)},
             pytest_args=pytest_args,
             # pytest talks on standard error when a document goes to standard output
             output=cli.output.stderr if cli.output.json_mode else cli.output.stdout,
@@ -154,5 +159,8 @@ def show_matrix(cli: Runtime, document: RunDocument) -> None:
     if cli.output.json_mode:
         return
     cli.output.draw(cli.services.matrix(document))
+    for crash in document.crashes:
+        seen = "seen for the first time" if crash.is_new else f"{crash.count} since {crash.first_seen}"
+        cli.output.line(f"crash {crash.bucket} ({seen}): {', '.join(crash.cases)}")
     cli.output.line(f"results: {document.results_dir}")
     cli.output.line(f"run {document.run_id}: {document.wall_s:.1f} s, exit code {document.exit_code}")

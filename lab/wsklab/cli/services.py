@@ -338,7 +338,7 @@ class Services:
             output: where pytest writes.
             cleaned: gets a line about what was put away.
         """
-        from wsklab.pytest_plugin.suite import options_of, run_suite
+        from wsklab.pytest_plugin.suite import named_paths, options_of, run_suite
         from wsklab.resources import conformance_root
         from wsklab.results.store import new_run_id
         from wsklab.run_guests import run_provider, run_timeouts
@@ -349,12 +349,13 @@ class Services:
             run_id=run_id,
             results=results.absolute(),
             history=lab.home.cache / "durations.json",
+            buckets=lab.home.root / "crashes.json",
             scale=run_timeouts(lab, profiles).scale,
             **wishes,
         )
         with lab.home.run_alive(run_id):
             folder = results.absolute() / run_id / "evidence" / "guests"
-            named = [path for word in pytest_args if (path := Path(word.partition("::")[0])).exists()]
+            named = named_paths(pytest_args)
             pool = run_provider(
                 lab, profiles=profiles, drivers=drivers, run_id=run_id, evidence=folder,
                 cases=[conformance_root(), *named],
@@ -422,6 +423,15 @@ class Services:
             return [path]
         source = str(Path(__file__).resolve().parents[2])
         return ["env", f"PYTHONPATH={source}", sys.executable, "-m", "wsklab"]
+
+    def reproduce(self, lab: Lab, driver: Path | None, pytest_args: Sequence[str]) -> tuple[str, ...]:
+        """A command line that starts such a run again, from any folder; what chooses guests and cases is left out."""
+        from wsklab.pytest_plugin.suite import named_paths
+
+        settings = ["env", f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
+        chosen = ["--driver", str(driver.absolute())] if driver is not None else []
+        files = [str(path) for path in named_paths(pytest_args)]
+        return (*settings, *self.launcher(os.environ), "run", *chosen, "--", *files)
 
     def become(self, argv: Sequence[str]) -> None:
         """Replace this process; returns never."""

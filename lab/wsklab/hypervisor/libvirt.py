@@ -385,6 +385,15 @@ class LibvirtDomain:
 
         return self._link.call("take a screenshot of", shoot, domain=self._name)
 
+    def dump_memory(self, target: Path, deadline: Deadline, *, windows: bool) -> None:
+        """By libvirt's daemon, whose file it is: in system mode it may be root's alone."""
+        form = libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_WIN_DMP if windows else libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW
+        self._call(
+            "dump the memory of",
+            lambda domain: domain.coreDumpWithFormat(str(target), form, libvirt.VIR_DUMP_MEMORY_ONLY),
+            timeout_s=deadline.remaining_s,
+        )
+
     def open_serial(self, port: int) -> socket.socket:
         """A serial port; one holder at a time. It ends when the guest is powered off."""
 

@@ -104,6 +104,12 @@ class Domain(Protocol):
     def screenshot(self) -> bytes:
         """The first screen as PPM or PNG."""
 
+    def dump_memory(self, target: Path, deadline: Deadline, *, windows: bool) -> None:
+        """Write the guest's memory to a new file: as a Windows crash dump, or as an ELF core.
+
+        A Windows dump needs the guest's help (its firmware-configuration driver); without it that is an error.
+        """
+
     def open_serial(self, port: int) -> socket.socket:
         """A serial port of a running guest, for one holder at a time; closing the socket gives it back."""
 

@@ -8,8 +8,9 @@ How a run goes:
    collects the same items and gets the broker's socket.
 3. An item's set-up leases its guest; the call runs the case; then everything that the case started is ended
    and judged; the tear-down gives the guest back, dirty when nobody knows its state.
-4. The tear-down's report carries the case's line to the controller, which writes it at once.
-5. At the end the controller writes the document, and its exit code becomes pytest's.
+4. An item that crashed or hung is run once more, alone on a fresh guest.
+5. The tear-down's report carries the case's line to the controller, which writes it at once.
+6. At the end the controller writes the document, and its exit code becomes pytest's.
 
 The plugin does nothing in a pytest run without `--wsklab-profiles`.
 """
@@ -18,18 +19,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from wsklab.errors import LabError, UsageError
 from wsklab.pytest_plugin import hooks, workers
 from wsklab.pytest_plugin.attachment import Attachment, attachment
 from wsklab.pytest_plugin.case import CASE, Case, Worker, case_name
 from wsklab.pytest_plugin.fixtures import LeasedGuest, guest, lab_guests, observe, peer, wsk
-from wsklab.pytest_plugin.needs import lacks, need_of, profile_of, profiles_for, rules_of
+from wsklab.pytest_plugin.needs import (
+    alone_on_a_fresh_guest,
+    is_chosen,
+    lacks,
+    need_of,
+    profile_of,
+    profiles_for,
+    rules_of,
+)
 from wsklab.pytest_plugin.observe import CaseOver, Observe
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.options import RunOptions, add_options, read_options
@@ -37,6 +47,7 @@ from wsklab.pytest_plugin.peer import Peer
 from wsklab.pytest_plugin.scene import Scene, scene
 from wsklab.pytest_plugin.schedule import in_order
 from wsklab.pytest_plugin.session import SESSION, RunSession
+from wsklab.results.model import CaseResult
 from wsklab.rules import Catalogue, Rule, load_catalogue
 
 __all__ = [
@@ -58,6 +69,8 @@ __all__ = [
 OPTIONS: pytest.StashKey[RunOptions] = pytest.StashKey()
 CATALOGUE: pytest.StashKey[Catalogue] = pytest.StashKey()
 WORKER: pytest.StashKey[Worker] = pytest.StashKey()
+#: Whether this is an item's second attempt.
+AGAIN: pytest.StashKey[bool] = pytest.StashKey()
 
 #: The name under which a report carries a case's line.
 LINE = "wsklab_case"
@@ -151,6 +164,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.stash[SESSION].usage_error = True
         raise pytest.UsageError(f"{error.message}: {error.fix}") from error
     kept = [item for item in items if wanted is None or not profile_of(item) or wanted & set(rules[item.nodeid])]
+    if options.cases:
+        kept = [item for item in kept if is_chosen(case_name(item.nodeid, profile_of(item)), options.cases)]
+        if not kept:
+            if SESSION in config.stash:
+                config.stash[SESSION].usage_error = True
+            raise pytest.UsageError(
+                f"no case has the name {', '.join(options.cases)}: `-- --collect-only -q` lists them"
+            )
     dropped = [item for item in items if item not in kept]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -184,7 +205,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         rules=rules_of(item, worker.catalogue),
         worker=worker,
         need=need_of(item),
+        again=item.stash.get(AGAIN, False),
     )
+    if case.again:
+        case.need = alone_on_a_fresh_guest(case.need)
     item.stash[CASE] = case
     if worker.over:
         raise LabError("the run is over", why=worker.over)
@@ -194,6 +218,40 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("hazard") is not None and not worker.options.hazard:
         case.left_out = True
         pytest.skip("it can crash the guest: run it with --hazard, in guests that can be thrown away")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run an item; one that crashed or hung once more, alone on a fresh guest. Both outcomes are in its one line."""
+    if item.config.stash.get(WORKER, None) is None or not profile_of(item):
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    item.stash[AGAIN] = False
+    reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    first = item.stash.get(CASE, None)
+    if first is not None and first.is_suspect:
+        item.stash[AGAIN] = True
+        second = _line_of(runtestprotocol(item, log=False, nextitem=nextitem))
+        _replace_line(reports, second)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def _line_of(reports: list[pytest.TestReport]) -> CaseResult:
+    """The line that a finished item's reports carry."""
+    (line,) = (str(value) for report in reports for name, value in report.user_properties if name == LINE)
+    return CaseResult.model_validate_json(line)
+
+
+def _replace_line(reports: list[pytest.TestReport], second: CaseResult) -> None:
+    """Put the outcome of the second attempt into the line of the first."""
+    for report in reports:
+        for number, (name, value) in enumerate(report.user_properties):
+            if name == LINE:
+                line = CaseResult.model_validate_json(str(value)).with_second(second)
+                report.user_properties[number] = (LINE, line.model_dump_json(by_alias=True))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -283,7 +341,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             worker.leases.close()
     run = session.config.stash.get(SESSION, None)
     if run is not None:
-        document = run.finish(_selected(session.config), _rules_with_cases(session.config.rootpath))
+        document = run.finish(_selected(session.config), _rules_with_cases(session.config.args))
         session.exitstatus = document.exit_code
 
 
@@ -291,10 +349,14 @@ def _selected(config: pytest.Config) -> tuple[Rule, ...]:
     """The rules that must have a verdict: those asked for, else the core."""
     catalogue = config.stash[CATALOGUE]
     rules = config.stash[OPTIONS].rules
+    if config.stash[OPTIONS].cases and not rules:
+        return ()  # whoever names cases asks for no verdict on others
     return catalogue.select(rules) if rules else catalogue.core
 
 
-def _rules_with_cases(folder: Path) -> frozenset[str]:
+def _rules_with_cases(places: Sequence[str]) -> frozenset[str]:
     """The rules that the marks in the case files name: under xdist the controller collects nothing itself."""
-    marks = (mark for file in folder.rglob("test_*.py") for mark in _MARK.findall(file.read_text("utf-8")))
+    paths = [Path(place.partition("::")[0]) for place in places]
+    files = (file for path in paths for file in ([path] if path.is_file() else path.rglob("test_*.py")))
+    marks = (mark for file in files for mark in _MARK.findall(file.read_text("utf-8")))
     return frozenset(rule_id for mark in marks for rule_id in _RULE.findall(mark))

@@ -239,8 +239,17 @@ class Broker:
         try:
             told = self._provider.explain(guest, operation=operation, channel_lost=channel_lost)
         except LabError as error:
-            return Story("lab_error", f"{error.message}: {error.why}", {})
-        return Story(str(told.fault), told.reason, dict(told.signals))
+            return Story("lab_error", f"{error.message}: {error.why}", {}, "lab_bug")
+        return Story.of(told)
+
+    def conclude(self, guest: str, folder: Path) -> Story | None:
+        """See `GuestProvider.conclude`."""
+        told = self._provider.conclude(guest, folder)
+        return Story.of(told) if told is not None else None
+
+    def recovers(self, guest: str) -> bool:
+        """See `GuestProvider.recovers`."""
+        return self._provider.recovers(guest)
 
     # ---- guests
 

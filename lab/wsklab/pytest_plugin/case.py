@@ -42,6 +42,9 @@ __all__ = ["CASE", "Case", "Worker", "case_name"]
 #: The verdicts that leave a folder behind.
 _WITH_EVIDENCE = frozenset({CaseVerdict.FAILED, CaseVerdict.CRASHED, CaseVerdict.HUNG, CaseVerdict.LAB_ERROR})
 
+#: The verdicts that a story about the guest explains.
+_TOLD = frozenset({CaseVerdict.CRASHED, CaseVerdict.HUNG, CaseVerdict.LAB_ERROR})
+
 #: Errors that leave the guest in a state that nobody knows; a failed command does not.
 _DIRTYING = (GuestError, DeadlineExceeded, HostError)
 
@@ -49,6 +52,9 @@ _DIRTYING = (GuestError, DeadlineExceeded, HostError)
 #: How a request ends when the driver, or the process that hosts it on Wine, went away under an open handle:
 #: STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_CONNECTED, STATUS_FILE_DELETED.
 _DRIVER_GONE = frozenset({0xC0000056, 0xC000009D, 0xC0000123})
+
+#: How long a driver gets to show that it is there, in seconds before scaling.
+_LOOK_S = 1.0
 
 #: What an exception of a case means, the first that applies; a lost channel and a deadline need an explanation.
 _MEANING: Mapping[type[BaseException], CaseVerdict] = MappingProxyType(
@@ -96,6 +102,10 @@ class Case:
     #: a hazard that was not asked for
     left_out: bool = False
     story: Story | None = None
+    #: the guest that the story is about
+    blamed: str = ""
+    #: the second attempt of a case that crashed or hung, alone on a fresh guest
+    again: bool = False
     started: str = field(default_factory=now)
     _clock: float = field(default_factory=time.monotonic)
 
@@ -103,6 +113,12 @@ class Case:
     def handle(self) -> GuestHandle | None:
         """The leased guest; the first one when the case has several."""
         return self.lease.guests[0] if self.lease else None
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it is to be run once more, to see whether it was the case or the moment."""
+        ended = self.verdict in {CaseVerdict.CRASHED, CaseVerdict.HUNG}
+        return ended and self.worker.options.again and not self.again and not self.worker.over
 
     # ---- lease
 
@@ -133,6 +149,7 @@ class Case:
         """Give the guest back, dirty when the case left it in a state that nobody knows."""
         if self.lease is None:
             return
+        self._conclude()
         if self.dirty:
             for handle in self.lease.guests:
                 self.worker.links.drop(handle.name)
@@ -141,8 +158,25 @@ class Case:
             self.lease,
             dirty=self.dirty,
             reason=f"{self.item}: {self._first_line()}"[:500],
-            keep=failed and self.worker.options.keep_failed,
+            keep=failed and self.worker.options.keep_failed and not self.again,
         )
+
+    def _conclude(self) -> None:
+        """Have the evidence of the guests taken while they are there; it may amend what was said at first."""
+        if self.lease is None or self.verdict not in _WITH_EVIDENCE:
+            return
+        for number, handle in enumerate(self.lease.guests):
+            place = self.folder if number == 0 else self.folder / f"guest-{number + 1}"
+            try:
+                final = self.worker.leases.conclude(handle.name, place)
+            except LabError as error:
+                EvidenceFolder(place).text("sources.txt", f"{error.message}: {error.why}\n")
+                continue
+            if final is None or self.story is None or handle.name != self.blamed:
+                continue
+            if final.reason != self.story.reason:
+                self.message = visible(self.message.replace(self.story.reason, final.reason))
+            self.story = final
 
     # ---- verdict
 
@@ -167,6 +201,9 @@ class Case:
     def _verdict_of(self, error: BaseException) -> tuple[CaseVerdict, str]:
         if isinstance(error, BrokerGone):
             self.worker.over = _said(error)
+        if isinstance(error, AssertionError):
+            # a guest that dies under a case shows first as something that does not hold
+            error = self._gone() or error
         if isinstance(error, ChannelLost | ChannelProtocolError):
             return self._explained(error, operation="", channel_lost=True)
         if isinstance(error, DriverRefusal) and error.status in _DRIVER_GONE:
@@ -179,18 +216,36 @@ class Case:
             (verdict for kind, verdict in _MEANING.items() if isinstance(error, kind)), CaseVerdict.LAB_ERROR
         ), _said(error)
 
+    def _gone(self) -> GuestError | None:
+        """What a look at the driver of a case that failed gives, when the driver is not there any more."""
+        for client in self.clients:
+            if client.finished:
+                continue
+            try:
+                client.ledger(Deadline.after(_LOOK_S * self.worker.options.scale))
+            except (ChannelLost, ChannelProtocolError) as lost:
+                return lost
+            except DriverRefusal as refusal:
+                if refusal.status in _DRIVER_GONE:
+                    return refusal
+            except (LabError, DeadlineExceeded):
+                continue
+        return None
+
     def _explained(self, error: LabError, *, operation: str, channel_lost: bool) -> tuple[CaseVerdict, str]:
         if self.lease is None:
             return CaseVerdict.LAB_ERROR, _said(error)
         try:
-            stories = [
-                self.worker.leases.explain(handle.name, operation=operation, channel_lost=channel_lost)
+            stories = {
+                handle.name: self.worker.leases.explain(handle.name, operation=operation, channel_lost=channel_lost)
                 for handle in self.lease.guests
-            ]
+            }
         except LabError as silent:
             return CaseVerdict.LAB_ERROR, f"{_said(error)}; nobody can explain it: {silent.message}"
         # of several guests one is to blame: a death explains more than a hang, a hang more than a broken channel
-        story = min(stories, key=lambda told: ("crashed", "hung", told.fault).index(told.fault))
+        self.blamed, story = min(
+            stories.items(), key=lambda told: ("crashed", "hung", told[1].fault).index(told[1].fault)
+        )
         self.story = story
         known = {verdict.value: verdict for verdict in (CaseVerdict.CRASHED, CaseVerdict.HUNG, CaseVerdict.LAB_ERROR)}
         return known.get(story.fault, CaseVerdict.LAB_ERROR), f"{story.reason} ({_said(error)})"
@@ -254,6 +309,8 @@ class Case:
             reset=self.need.reset,
             reset_s=round(self.reset_s, 3),
             evidence=evidence,
+            cause=self.story.cause if self.story is not None and self.verdict in _TOLD else "",
+            bucket=self.story.bucket if self.story is not None and self.verdict is CaseVerdict.CRASHED else "",
         )
 
     def _rules(self) -> tuple[RuleResult, ...]:
@@ -271,24 +328,28 @@ class Case:
     def _first_line(self) -> str:
         return self.message.splitlines()[0] if self.message else ""
 
+    @property
+    def folder(self) -> Path:
+        """The case's folder of evidence; it exists only when there is some."""
+        options = self.worker.options
+        name = safe_name(f"{self.profile}-{self.case}{'-again' if self.again else ''}")
+        return (options.results / options.run_id / "evidence" / name).absolute()
+
     def _keep_evidence(self) -> str:
         options = self.worker.options
-        relative = Path("evidence") / safe_name(f"{self.profile}-{self.case}")
-        folder = EvidenceFolder(options.results / options.run_id / relative)
+        folder = EvidenceFolder(self.folder)
         folder.text("message.txt", self.message + "\n")
         folder.json("records.json", [record.to_json() for record in self.records()])
-        folder.text("timeline.txt", "\n".join(self.timeline()) + "\n")
+        never = [f"sent, and its end was never seen: {line}" for client in self.clients for line in client.unfinished()]
+        folder.text("timeline.txt", "\n".join([*self.timeline(), *never]) + "\n")
         if self.observe is not None:
             folder.text("rules.txt", self.observe.explain() + "\n")
         if self.story is not None:
-            folder.json("fault.json", {"fault": self.story.fault, "reason": self.story.reason, **self.story.signals})
+            folder.json("fault.json", self.story.document())
         if self.handle is not None:
-            folder.json("guest.json", self.handle.model_dump(mode="json"))
-            folder.copy("console.log", self.handle.console)
-            folder.copy("domain.xml", self.handle.domain_xml)
-        node = self.case.partition("::")[2].partition("[")[0]
-        folder.reproduce(profile=self.profile, node=node, run_id=options.run_id)
-        return str(relative)
+            folder.json("handle.json", self.handle.model_dump(mode="json"))
+        folder.reproduce(options.reproduce, profile=self.profile, case=self.case, run_id=options.run_id)
+        return str(Path("evidence") / self.folder.name)
 
 
 #: Where an item keeps its case.

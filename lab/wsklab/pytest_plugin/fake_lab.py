@@ -37,6 +37,8 @@ class FakeExplanation:
     fault: str
     reason: str
     signals: Mapping[str, object] = field(default_factory=dict)
+    cause: str = ""
+    bucket: str = ""
 
 
 class FakeProvider:
@@ -72,6 +74,8 @@ class FakeProvider:
         #: profile and way of every guest that was asked for
         self.asked: list[tuple[str, str]] = []
         self.kept: list[KeptGuest] = []
+        #: what `conclude` says
+        self.final: FakeExplanation | None = None
         self.closed = False
 
     def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:
@@ -104,10 +108,16 @@ class FakeProvider:
                 "event_callbacks": not wine,
                 "provider_drops_irps": wine,
                 "output_clamped": wine,
-                "fake_fault": self._faults.get(profile, ""),
+                "fake_fault": self._fault(profile, number),
             },
             baseline=self._baselines.get(profile),
         )
+
+    def _fault(self, profile: str, number: int) -> str:
+        """What is wrong with a guest: the fault of its profile, or of the first guest alone (`first:FAULT`)."""
+        fault = self._faults.get(profile, "")
+        first = fault.removeprefix("first:")
+        return fault if first == fault else (first if number == 1 else "")
 
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """Another one."""
@@ -140,6 +150,17 @@ class FakeProvider:
     def explain(self, name: str, *, operation: str, channel_lost: bool) -> FakeExplanation:  # noqa: ARG002 - protocol
         """What it was told to say."""
         return self._explanation
+
+    def conclude(self, name: str, folder: Path) -> FakeExplanation | None:
+        """Leave one file, so that a test sees where it went."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "sources.txt").write_text(f"the model's guest {name}\n")
+        return self.final
+
+    def recovers(self, name: str) -> bool:
+        """The model is never starved."""
+        del name
+        return False
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -21,6 +21,8 @@ __all__ = ["BrokerGone", "LeaseClient"]
 
 #: Longest that making fresh guests for one lease may take; their own deadlines end long before.
 _RESET_S = 3600.0
+#: Longest that a guest's evidence may take, a crash dump included; each part ends long before.
+_CONCLUDE_S = 600.0
 #: Needs in one line.
 _PORTION = 200
 
@@ -95,8 +97,16 @@ class LeaseClient:
             {"op": "explain", "guest": guest, "operation": operation[:2000], "channel_lost": channel_lost},
             Deadline.after(60.0),
         )
-        signals = answer.get("signals")
-        return Story(str(answer.get("fault")), str(answer.get("reason")), signals if isinstance(signals, dict) else {})
+        return Story.read(answer)
+
+    def conclude(self, guest: str, folder: Path) -> Story | None:
+        """See `GuestProvider.conclude`."""
+        answer = self._ask({"op": "conclude", "guest": guest, "folder": str(folder)}, Deadline.after(_CONCLUDE_S))
+        return Story.read(answer) if answer.get("fault") else None
+
+    def recovers(self, guest: str) -> bool:
+        """See `GuestProvider.recovers`."""
+        return bool(self._ask({"op": "recovers", "guest": guest}, Deadline.after(120.0)).get("recovers"))
 
     def _ask(self, request: Mapping[str, object], deadline: Deadline) -> Mapping[str, object]:
         self._socket.settimeout(deadline.remaining_s)

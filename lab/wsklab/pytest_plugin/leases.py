@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 from wsklab.deadline import Deadline
 from wsklab.errors import LabError
-from wsklab.lease_protocol import Lease, Reset
+from wsklab.lease_protocol import Explanation, Lease, Reset
 from wsklab.pytest_plugin.schedule import Need
 
 __all__ = ["LINE_LIMIT", "Leases", "Story", "error_document", "receive_line"]
@@ -26,17 +27,42 @@ class Leases(Protocol):
     ) -> Lease: ...
     def release(self, lease: Lease, *, dirty: bool, reason: str, keep: bool = False) -> None: ...
     def explain(self, guest: str, *, operation: str, channel_lost: bool) -> Story: ...
+    def conclude(self, guest: str, folder: Path) -> Story | None: ...
+    def recovers(self, guest: str) -> bool: ...
     def plan(self, needs: Sequence[Need]) -> None: ...
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """An explanation as it crosses a process border: `crashed`, `hung` or `lab_error`, why, and the signals."""
+    """An explanation as it crosses a process border.
+
+    Attributes:
+        fault: `crashed`, `hung` or `lab_error`; `cause`: finer, a word of `wsklab.crash.Cause`.
+        bucket: the group of crashes that it belongs to; "" for none.
+    """
 
     fault: str
     reason: str
     signals: Mapping[str, object]
+    cause: str = ""
+    bucket: str = ""
+
+    @classmethod
+    def of(cls, told: Explanation) -> Story:
+        """What a provider said."""
+        return cls(str(told.fault), told.reason, dict(told.signals), str(told.cause), told.bucket)
+
+    def document(self) -> dict[str, object]:
+        """For the other process, and for the evidence folder."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, document: Mapping[str, object]) -> Story:
+        """What the other process sent."""
+        signals = document.get("signals")
+        words = [str(document.get(name) or "") for name in ("fault", "reason", "cause", "bucket")]
+        return cls(words[0], words[1], dict(signals) if isinstance(signals, dict) else {}, words[2], words[3])
 
 
 def error_document(error: LabError) -> dict[str, str]:

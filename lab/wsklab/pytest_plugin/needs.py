@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,7 +14,7 @@ from wsklab.pytest_plugin.options import RunOptions
 from wsklab.pytest_plugin.schedule import Need
 from wsklab.rules import Catalogue
 
-__all__ = ["lacks", "need_of", "profile_of", "profiles_for", "rules_of"]
+__all__ = ["alone_on_a_fresh_guest", "is_chosen", "lacks", "need_of", "profile_of", "profiles_for", "rules_of"]
 
 #: No case needs more; a slip must not ask for a thousand.
 _MOST_GUESTS = 16
@@ -62,6 +64,17 @@ def need_of(item: pytest.Item) -> Need:
         exclusive=item.get_closest_marker("exclusive") is not None,
         reset=_reset(item),
     )
+
+
+def is_chosen(case: str, names: Sequence[str]) -> bool:
+    """Whether a case is among those that were named; `*` in a name stands for anything, nothing else does."""
+    return any(re.fullmatch(".*".join(map(re.escape, name.split("*"))), case) for name in names)
+
+
+def alone_on_a_fresh_guest(need: Need) -> Need:
+    """The need of a second attempt: nothing that another case did can explain its outcome."""
+    reset = need.reset if need.reset.makes_guest else Reset.FORK
+    return need.model_copy(update={"exclusive": True, "reset": reset})
 
 
 def lacks(need: Need, options: RunOptions) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import replace
 
-from wsklab.abi import Action, Callback, Function, IrpSource, ObjectKind, SocketState, State, Switch
+from wsklab.abi import Action, Callback, Function, IrpSource, ObjectKind, RecordFlag, SocketState, State, Switch
 from wsklab.channel.operations import (
     Answer,
     DriverRefusal,
@@ -26,6 +27,8 @@ from wsklab.records import Event, EventBatch, Record
 
 __all__ = ["ObservedClient"]
 
+#: How long a driver that seems to hang is asked about that, in seconds; each question.
+_ASK_S = 1.0
 _NOT_IMPLEMENTED = STATUS["STATUS_NOT_IMPLEMENTED"]
 _NOT_SUPPORTED = STATUS["STATUS_NOT_SUPPORTED"]
 
@@ -44,6 +47,8 @@ class ObservedClient(WskClient):
         self._observe = observe
         self._settle_s = call_s
         self._made: dict[int, Operation] = {}
+        self._sent: dict[int, float] = {}
+        self._is_silent = False
         self._records: dict[int, Record] = {}
         self._events: list[Event] = []
         self._keeps = False
@@ -172,18 +177,45 @@ class ObservedClient(WskClient):
             )
 
     def outstanding(self) -> str:
-        """The calls that have not ended, in words; for whoever explains a hang."""
-        names = [
-            f"{call_name(operation.function)} #{op_id}"
+        """The calls that have not ended, and since when, in words; for whoever explains a hang.
+
+        The driver is asked, shortly: by its clock and its ledger where it answers, else by ours.
+        """
+        return ", ".join(f"{name} ({self._since(op_id)})" for op_id, name in list(self._unfinished().items())[-4:])
+
+    def unfinished(self) -> list[str]:
+        """The calls whose end was not seen."""
+        return list(self._unfinished().values())
+
+    def _unfinished(self) -> dict[int, str]:
+        return {
+            op_id: f"{call_name(operation.function)} #{op_id}"
             for op_id, operation in self._made.items()
             if (record := self._records.get(op_id)) is None or not record.final
-        ]
-        return ", ".join(names[-4:])
+        }
+
+    def _since(self, op_id: int) -> str:
+        sent = f"sent {time.monotonic() - self._sent.get(op_id, time.monotonic()):.1f} s ago"
+        if self._is_silent:
+            return sent
+        try:
+            record = super().fetch(op_id, Deadline.after(_ASK_S))
+            now = super().hello(Deadline.after(_ASK_S)).now_ns
+            ledger = super().ledger(Deadline.after(_ASK_S)).client
+        except DriverRefusal as refusal:
+            return f"{sent}; the driver: {refusal.why}"
+        except (GuestError, DeadlineExceeded):
+            self._is_silent = True
+            return f"{sent}; the driver answers nothing"
+        called = f"called {(now - record.enter_ns) / 1e9:.1f} s ago" if record.enter_ns else "not called yet"
+        returned = "returned" if record.has(RecordFlag.RETURNED) else "not returned"
+        return f"{called}, {returned}, by the driver's clock; its ledger: {ledger.outstanding} outstanding"
 
     def _remember(self, operation: Operation) -> Operation:
         if not operation.op_id:
             operation = replace(operation, op_id=self.next_operation())
         self._made[operation.op_id] = operation
+        self._sent[operation.op_id] = time.monotonic()
         return operation
 
     def _see(self, record: Record) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ class RunOptions(BaseModel):
         profiles: the guest profiles; empty when this pytest run has nothing to do with guests.
         run_id, results: the run's name and the folder of all runs.
         history: the file that says how long cases took in earlier runs; None: nobody knows.
+        buckets: the file of all crashes that this home has seen; None: they are not counted.
         broker: the broker's socket; set in workers only.
         allow_unimplemented: rules that wait for the driver do not make the run undecided.
         hazard: also run cases that can crash the guest.
@@ -36,6 +38,9 @@ class RunOptions(BaseModel):
         keep_failed: leave the guest of a failed case alive for a person.
         require: capabilities whose absence is an error instead of a skip.
         scale: factor on every timeout (not on quiet windows).
+        cases: names of cases, or patterns with `*`; empty for all.
+        again: run a case that crashed or hung once more, alone on a fresh guest.
+        reproduce: the command line that started the run, for the scripts that run one case again.
         lease_s: how long a case waits for a guest, in seconds before scaling.
     """
 
@@ -45,6 +50,7 @@ class RunOptions(BaseModel):
     run_id: str = ""
     results: Path = Path("results")
     history: Path | None = None
+    buckets: Path | None = None
     broker: Path | None = None
     allow_unimplemented: bool = False
     hazard: bool = False
@@ -55,6 +61,9 @@ class RunOptions(BaseModel):
     require: tuple[str, ...] = ()
     scale: float = 1.0
     lease_s: float = 600.0
+    cases: tuple[str, ...] = ()
+    again: bool = True
+    reproduce: tuple[str, ...] = ()
 
     def kind(self, profile: str) -> str:
         """The kind of a profile of this run."""
@@ -73,6 +82,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--wsklab-run", default="", metavar="ID", help="the run's id")
     group.addoption("--wsklab-results", default="results", metavar="DIR", help="folder of all runs")
     group.addoption("--wsklab-history", default="", metavar="FILE", help="how long cases took in earlier runs")
+    group.addoption("--wsklab-buckets", default="", metavar="FILE", help="the crashes that this home has seen")
     group.addoption("--wsklab-broker", default="", metavar="PATH", help="the lease broker's socket (set for workers)")
     group.addoption(
         "--wsklab-allow-unimplemented", action="store_true", help="rules that wait for the driver count as success"
@@ -84,6 +94,9 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--wsklab-keep-failed", action="store_true", help="leave the guest of a failed case alive")
     group.addoption("--wsklab-require", default="", metavar="WORD,...", help="turn skips for lack of these into errors")
     group.addoption("--wsklab-scale", type=float, default=1.0, metavar="F", help="factor on every timeout")
+    group.addoption("--wsklab-case", action="append", default=[], metavar="NAME", help="a case, or a pattern with *")
+    group.addoption("--wsklab-no-again", action="store_true", help="run no case a second time that crashed or hung")
+    group.addoption("--wsklab-reproduce", default="[]", metavar="JSON", help="the command line that started the run")
     group.addoption(
         "--wsklab-lease-timeout", type=float, default=600.0, metavar="S", help="seconds to wait for a guest"
     )
@@ -108,6 +121,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         run_id=worker.get("wsklab_run", "") or config.getoption("--wsklab-run"),
         results=Path(config.getoption("--wsklab-results")),
         history=Path(history) if (history := config.getoption("--wsklab-history")) else None,
+        buckets=Path(buckets) if (buckets := config.getoption("--wsklab-buckets")) else None,
         broker=Path(broker) if broker else None,
         allow_unimplemented=config.getoption("--wsklab-allow-unimplemented"),
         hazard=config.getoption("--wsklab-hazard"),
@@ -118,4 +132,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         require=tuple(filter(None, config.getoption("--wsklab-require").split(","))),
         scale=config.getoption("--wsklab-scale"),
         lease_s=config.getoption("--wsklab-lease-timeout"),
+        cases=tuple(config.getoption("--wsklab-case")),
+        again=not config.getoption("--wsklab-no-again"),
+        reproduce=tuple(json.loads(config.getoption("--wsklab-reproduce"))),
     )

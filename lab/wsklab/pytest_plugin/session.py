@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from wsklab.artifacts import now, visible
+from wsklab.deadline import Deadline
 from wsklab.errors import LabError
 from wsklab.lease_protocol import GuestHandle, GuestProvider
 from wsklab.pytest_plugin.broker import Broker
@@ -19,14 +20,18 @@ from wsklab.pytest_plugin.case import case_name
 from wsklab.pytest_plugin.leases import error_document
 from wsklab.pytest_plugin.options import RunOptions
 from wsklab.pytest_plugin.schedule import Need
+from wsklab.results.buckets import BucketStore
 from wsklab.results.history import History
-from wsklab.results.model import CaseResult, GuestResult, RuleResult, RunDocument
+from wsklab.results.model import CaseResult, CrashRow, GuestResult, RuleResult, RunDocument
 from wsklab.results.store import RunDirectory
-from wsklab.results.summary import document_of
+from wsklab.results.summary import document_of, without_bystanders
 from wsklab.rules import Catalogue, Rule
 from wsklab.verdict import CaseVerdict, RuleVerdict
 
 __all__ = ["SESSION", "RunSession"]
+
+#: How long another run of the home may keep the list of crashes.
+_LOCK_S = 10.0
 
 
 class RunSession:
@@ -123,6 +128,7 @@ class RunSession:
             self.notes.append(error_document(error))
             self.lab_error = True
         shutil.rmtree(self._runtime, ignore_errors=True)
+        self.cases = list(without_bystanders(self.cases))
         failures = [{"profile": failure.profile, **error_document(failure.error)} for failure in self.broker.failures]
         # guests of one profile that failed for the same reason are one problem
         failures = [failure for number, failure in enumerate(failures) if failure not in failures[:number]]
@@ -140,6 +146,7 @@ class RunSession:
             with_cases=with_cases,
             problems=[*self.notes, *failures],
             kept=self.broker.kept,
+            crashes=self._crashes(),
             size=(self.options.each, self.options.workers),
             lab_error=self.lab_error or bool(failures),
             never_ready=any(failure.never_ready for failure in self.broker.failures),
@@ -154,6 +161,35 @@ class RunSession:
             history.add(self.cases)
             history.save(self.options.history)
         return self.document
+
+    def _crashes(self) -> tuple[CrashRow, ...]:
+        """The crashes of the run by bucket, counted among those that this home has seen before."""
+        crashed = [case for case in self.cases if case.bucket and case.verdict is CaseVerdict.CRASHED]
+        rows = []
+        for name in dict.fromkeys(case.bucket for case in crashed):
+            own = [case for case in crashed if case.bucket == name]
+            row = CrashRow(
+                bucket=name,
+                cases=tuple(f"{case.profile} {case.case}" for case in own),
+                example=own[0].message.splitlines()[0],
+            )
+            rows.append(self._counted(row, len(own)))
+        return tuple(rows)
+
+    def _counted(self, row: CrashRow, times: int) -> CrashRow:
+        if self.options.buckets is None:
+            return row
+        store = BucketStore(self.options.buckets)
+        try:
+            known = row.bucket in store.all()
+            for _ in range(times):
+                bucket = store.add(
+                    row.bucket, run=self.options.run_id, example=row.example, deadline=Deadline.after(_LOCK_S)
+                )
+        except LabError as error:
+            self.notes.append(error_document(error))
+            return row
+        return row.model_copy(update={"first_seen": bucket.first_seen, "count": bucket.count, "is_new": not known})
 
 
 #: Where the controller's config keeps its run.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +21,7 @@ from wsklab.results.model import RunDocument
 from wsklab.results.store import load_run
 from wsklab.rules import load_catalogue
 
-__all__ = ["run_suite", "suite_arguments"]
+__all__ = ["named_paths", "run_suite", "suite_arguments"]
 
 PLUGIN = "wsklab.pytest_plugin"
 
@@ -67,17 +69,21 @@ def suite_arguments(
         f"--wsklab-run={options.run_id}",
         f"--wsklab-results={options.results.absolute()}",
         f"--wsklab-history={options.history.absolute() if options.history else ''}",
+        f"--wsklab-buckets={options.buckets.absolute() if options.buckets else ''}",
         f"--wsklab-rules={options.rules}",
         f"--wsklab-guests-each={options.each}",
         f"--wsklab-workers={max(workers, 1)}",
         f"--wsklab-require={','.join(options.require)}",
         f"--wsklab-scale={options.scale}",
         f"--wsklab-lease-timeout={options.lease_s}",
+        f"--wsklab-reproduce={json.dumps(options.reproduce)}",
+        *(f"--wsklab-case={name}" for name in options.cases),
     ]
     for chosen, option in (
         (options.allow_unimplemented, "--wsklab-allow-unimplemented"),
         (options.hazard, "--wsklab-hazard"),
         (options.keep_failed, "--wsklab-keep-failed"),
+        (not options.again, "--wsklab-no-again"),
     ):
         if chosen:
             own.append(option)
@@ -90,7 +96,8 @@ def suite_arguments(
         *loaded,
         "-c",
         str(settings),
-        f"--rootdir={cases}",
+        # case files of the user's own lie elsewhere: without a common root pytest would forget their names
+        f"--rootdir={_root([cases, *named_paths(extra)])}",
         "-p",
         "no:cacheprovider",
         *spread,
@@ -153,6 +160,15 @@ def run_suite(
 def options_of(profiles: Sequence[tuple[str, str]], **more: object) -> RunOptions:
     """Options from pairs of profile name and kind; the rest as keywords of `RunOptions`."""
     return RunOptions.model_validate({"profiles": [Profile(name=name, kind=kind) for name, kind in profiles], **more})
+
+
+def named_paths(words: Sequence[str]) -> list[Path]:
+    """The files and folders among pytest arguments, as the user wrote them."""
+    return [path.absolute() for word in words if word[:1] != "-" and (path := Path(word.partition("::")[0])).exists()]
+
+
+def _root(paths: Sequence[Path]) -> str:
+    return os.path.commonpath([path if path.is_dir() else path.parent for path in (own.absolute() for own in paths)])
 
 
 def _has_entry_point() -> bool:

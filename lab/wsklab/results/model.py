@@ -13,6 +13,7 @@ from wsklab.verdict import CaseVerdict, RuleVerdict
 __all__ = [
     "AssertionResult",
     "CaseResult",
+    "CrashRow",
     "GuestResult",
     "ResetRow",
     "RuleResult",
@@ -61,6 +62,10 @@ class CaseResult(_Model):
         exclusive: whether it had its guest for itself.
         reset: what was done to the guest first; `reset_s`: how long that took.
         evidence: the case's folder, relative to the run's; empty when there is none.
+        cause: what befell a case that did not end by itself (`wsklab.crash.Cause`); "" else.
+        bucket: the group of crashes that it belongs to; "" for no crash.
+        second: the line of the second attempt of a case that crashed or hung, alone on a fresh guest; None: no such.
+        bystander: the guest that another case lost under it; then this is the second attempt's line.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -83,8 +88,33 @@ class CaseResult(_Model):
     reset: Reset = Reset.NONE
     reset_s: float = 0.0
     evidence: str = ""
+    cause: str = ""
+    bucket: str = ""
+    second: CaseResult | None = None
+    bystander: str = ""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    @property
+    def again(self) -> CaseVerdict | None:
+        """How the second attempt ended."""
+        return self.second.verdict if self.second is not None else None
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in words, with what the second attempt makes of it: `crashed, reproduced` or `crashed once`."""
+        if self.again is None:
+            return str(self.verdict)
+        if self.again is self.verdict:
+            return f"{self.verdict}, reproduced"
+        if self.again in {CaseVerdict.LAB_ERROR, CaseVerdict.SKIPPED}:
+            return f"{self.verdict}, could not be tried again"
+        return f"{self.verdict} once" if self.again is CaseVerdict.PASSED else f"{self.verdict}, then {self.again}"
+
+    def with_second(self, second: CaseResult) -> CaseResult:
+        """The line with the outcome of a second attempt; its message begins with both."""
+        both = self.model_copy(update={"second": second})
+        return both.model_copy(update={"message": f"{both.outcome}: {self.message}"})
 
 
 class GuestResult(_Model):
@@ -136,6 +166,25 @@ class ResetRow(_Model):
     costs: dict[str, float] = Field(default_factory=dict)
 
 
+class CrashRow(_Model):
+    """The crashes of a run that belong to one bucket.
+
+    Attributes:
+        bucket: see `wsklab.bugcheck.bucket_of`.
+        cases: profile and case of each.
+        example: one of them in words.
+        first_seen: when this home saw the first of that bucket (RFC 3339, UTC); count: how many since then.
+        is_new: whether this run brought it.
+    """
+
+    bucket: str
+    cases: tuple[str, ...]
+    example: str
+    first_seen: str = ""
+    count: int = 0
+    is_new: bool = False
+
+
 class RunDocument(_Model):
     """What `run --json` prints and `run.json` holds."""
 
@@ -149,6 +198,7 @@ class RunDocument(_Model):
     results: tuple[RuleRow, ...] = ()
     totals: tuple[TotalRow, ...] = ()
     resets: tuple[ResetRow, ...] = ()
+    crashes: tuple[CrashRow, ...] = ()
     #: how the run was spread; 0 for a run that this lab did not make
     guests_each: int = 0
     workers: int = 0

@@ -94,7 +94,9 @@ class RunDirectory:
         return EvidenceFolder(self.path / "evidence" / safe_name(f"{profile}-{name}"))
 
     def finish(self, document: RunDocument, cases: Sequence[CaseResult], catalogue: Catalogue) -> None:
-        """Write the run's document and the views of it."""
+        """Write the run's document and the views of it; the lines once more, as the end of the run sees them."""
+        lines = "".join(f"{case.model_dump_json(by_alias=True)}\n" for case in cases)
+        write_atomic(self.path / "results.jsonl", lines)
         write_atomic(self.path / "run.json", document.model_dump_json(by_alias=True, indent=1) + "\n")
         write_atomic(self.path / "junit.xml", junit_xml(document, cases))
         write_atomic(self.path / "matrix.html", matrix_html(document, catalogue))

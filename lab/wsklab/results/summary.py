@@ -6,14 +6,45 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from wsklab.lease_protocol import KeptGuest, Reset
-from wsklab.results.model import CaseResult, GuestResult, ResetRow, RuleResult, RuleRow, RunDocument, TotalRow
+from wsklab.results.model import CaseResult, CrashRow, GuestResult, ResetRow, RuleResult, RuleRow, RunDocument, TotalRow
 from wsklab.rules import Catalogue, Rule
 from wsklab.verdict import CaseVerdict, RuleVerdict, apply_twins, combine, exit_code, not_shown
 
-__all__ = ["document_of", "resets", "rule_rows", "totals"]
+__all__ = ["document_of", "resets", "rule_rows", "totals", "without_bystanders"]
 
 #: The most explaining sentences that a row of the matrix keeps.
 NOTES_LIMIT = 6
+
+
+def without_bystanders(cases: Sequence[CaseResult]) -> tuple[CaseResult, ...]:
+    """The lines, with the cases cleared that only had their guest in common with one that lost it.
+
+    Cases share guests, so a guest that dies takes several with it. Each is run once more, alone. Where one of them
+    does it again, it was that one: the others are what their second attempt says. Where none does, nobody is cleared,
+    because then nobody knows.
+    """
+    culprits = {case.guest: case for case in cases if case.guest and _did_it_again(case)}
+    return tuple(_cleared(case, culprits.get(case.guest)) for case in cases)
+
+
+def _did_it_again(case: CaseResult) -> bool:
+    lost = {CaseVerdict.CRASHED, CaseVerdict.HUNG}
+    return case.verdict in lost and case.again in lost
+
+
+def _cleared(case: CaseResult, culprit: CaseResult | None) -> CaseResult:
+    second = case.second
+    if culprit is None or second is None or _did_it_again(case) or second.verdict is CaseVerdict.LAB_ERROR:
+        return case
+    told = f"{case.guest} was lost under it, as {culprit.case} shows that does it again; alone: {second.verdict}"
+    return second.model_copy(
+        update={
+            "bystander": case.guest,
+            "message": f"{told}: {second.message}" if second.message else told,
+            "started": case.started,
+            "worker": case.worker,
+        }
+    )
 
 
 def totals(cases: Iterable[CaseResult]) -> tuple[TotalRow, ...]:
@@ -114,6 +145,7 @@ def document_of(
     with_cases: Collection[str] = (),
     problems: Sequence[Mapping[str, str]] = (),
     kept: Sequence[KeptGuest] = (),
+    crashes: Sequence[CrashRow] = (),
     size: tuple[int, int] = (0, 0),
     lab_error: bool = False,
     never_ready: bool = False,
@@ -145,6 +177,7 @@ def document_of(
         totals=totals(case for case in cases if last[case.profile, case.item] is case.verdict),
         resets=resets(cases),
         kept=tuple(kept),
+        crashes=tuple(crashes),
         guests_each=size[0],
         workers=size[1],
         problems=tuple(dict(problem) for problem in problems),

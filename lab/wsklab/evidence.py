@@ -1,0 +1,185 @@
+"""What is kept of a guest when a case ended badly on it, and what that amends of the first verdict.
+
+Every source is tried for itself, bounded in time, and a source that fails is named in `sources.txt`: a guest that is
+half dead gives what it still can. The log of the driver comes over SSH, and where SSH is gone over the guest agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from wsklab.artifacts import EvidenceFolder, visible
+from wsklab.bugcheck import Bugcheck, bucket_of
+from wsklab.capture import Capture
+from wsklab.channel.agent import AgentChannel, GuestAgent
+from wsklab.channel.protocol import CommandResult
+from wsklab.crash import Cause, CrashReport, Fault
+from wsklab.deadline import Deadline, Timeouts
+from wsklab.dumps import take_dump
+from wsklab.errors import DeadlineExceeded, GuestError, HostError, LabError
+from wsklab.guest import Guest
+from wsklab.picture import as_png
+from wsklab.symbols import symbol_at
+from wsklab.wine_crash import find_wine_crash
+
+__all__ = ["Collector", "Runs", "way_in"]
+
+#: How long one source may take, in seconds before scaling.
+_SOURCE_S: Final = 3.0
+#: Reading a dump out of a guest's disk and looking through it.
+_DUMP_S: Final = 120.0
+
+_WINE_LOG: Final = (
+    "linux: cat $(ls -t /var/log/wsklab/crash-*.log 2>/dev/null | head -n 1) /dev/null | tail -c 40000; "
+    "tail -c 8000 /var/log/wsklab/wine.log"
+)
+_WINDOWS_LOG: Final = "wevtutil qe System /c:200 /rd:true /f:text"
+
+
+class Runs(Protocol):
+    """A way into a guest, as far as looking at it needs one."""
+
+    def run(self, command: str, deadline: Deadline, *, check: bool = True) -> CommandResult:
+        """See `Channel.run`."""
+
+
+@contextlib.contextmanager
+def way_in(guest: Guest, deadline: Deadline, *, share: float = 0.5) -> Iterator[tuple[Runs, str]]:
+    """A way into a guest: by SSH, or, where that is gone, by the guest agent; and which it is, with the reason.
+
+    Args:
+        share: the part of the deadline after which SSH is given up.
+
+    Raises:
+        HostError, GuestError, DeadlineExceeded: neither leads in.
+    """
+    try:
+        channel = guest.open_channel(deadline.sooner(deadline.remaining_s * share))
+    except (GuestError, HostError, DeadlineExceeded) as error:
+        agent = GuestAgent(guest.domain.agent_command)
+        agent.wait(deadline)
+        yield AgentChannel(agent, guest.record.kind), f"guest agent, because SSH failed: {error.message}"
+        return
+    with channel:
+        yield channel, "SSH"
+
+
+class Collector:
+    """Fills the evidence folder of a case with what one guest has to say.
+
+    Args:
+        symbols: the debug file of the driver that the guest runs; None where there is none.
+        driver: the file name that the driver's image begins with, without its suffix.
+    """
+
+    def __init__(self, timeouts: Timeouts, *, symbols: Path | None = None, driver: str = "wsklab") -> None:
+        self._timeouts = timeouts
+        self._symbols = symbols
+        self._driver = driver
+
+    def collect(
+        self, guest: Guest, report: CrashReport | None, folder: Path, *, capture: Capture | None
+    ) -> CrashReport | None:
+        """Take everything that can be had; the report as the evidence amends it.
+
+        Args:
+            report: the provisional report; None for a case that failed on a guest that lives.
+            capture: the packets of the guest's wire.
+        """
+        kept = EvidenceFolder(folder)
+        sources: list[str] = []
+        final = report
+        with _telling(sources, "console"):
+            kept.text("console.log", guest.console.text())
+        for name in ("domain.xml", "guest.json"):
+            with _telling(sources, name):
+                kept.copy(name, guest.directory / name)
+        if capture is not None:
+            with _telling(sources, "packets"):
+                sources.append(f"packets: {capture.save(kept.path / 'capture.pcap')} of the guest's wire, without SSH")
+        else:
+            sources.append("packets: none, this host gives no access to the guest's wire")
+        with _telling(sources, "screen"):
+            (kept.path / "screen.png").write_bytes(as_png(guest.domain.screenshot()))
+        if report is None or report.cause is not Cause.KERNEL_CRASH:
+            log = self._log(guest, kept, sources)
+            if report is not None and report.fault is Fault.CRASHED:
+                final = self._placed(report, log)
+        elif guest.record.kind == "windows":
+            final = self._with_dump(guest, report, kept, sources)
+        kept.text("sources.txt", "\n".join(sources) + "\n")
+        return dataclasses.replace(final, final=True) if final is not None else None
+
+    def _log(self, guest: Guest, kept: EvidenceFolder, sources: list[str]) -> str:
+        """The driver's own log, or that of Windows; "" when it cannot be had."""
+        wine = guest.record.kind == "wine"
+        name = "driver.log" if wine else "events.txt"
+        with _telling(sources, name), way_in(guest, self._timeouts.after(_SOURCE_S)) as (way, which):
+            command = _WINE_LOG if wine else _WINDOWS_LOG
+            said = way.run(command, self._timeouts.after(_SOURCE_S), check=False)
+            kept.text(name, said.stdout)
+            sources.append(f"{name}: by {which}")
+            return said.stdout
+        return ""
+
+    def _placed(self, report: CrashReport, log: str) -> CrashReport:
+        """The report of a crash with the place that the log names, in the driver's own words where it is the driver."""
+        crash = find_wine_crash(log)
+        if crash is None:
+            return report
+        place = f"{crash.module}+0x{crash.offset:x}" if crash.module else ""
+        function = self._function(crash.module, crash.offset)
+        words = f"{crash.what}{f' in {place}' if place else ''}{f', {function[1]}' if function else ''}"
+        return dataclasses.replace(
+            report,
+            reason=f"the driver's host process died: {visible(words, 400)}",
+            bucket=crash.bucket(function[0] if function else ""),
+        )
+
+    def _function(self, module: str, offset: int) -> tuple[str, str] | None:
+        """Function and its line at a place of our driver, where its debug file is here."""
+        if self._symbols is None or not module.startswith(self._driver):
+            return None
+        try:
+            symbol = symbol_at(self._symbols, offset, self._timeouts.after(_SOURCE_S))
+        except LabError:
+            return None
+        # the folder of the build says nothing; what is behind "/./" is the path in the driver's sources
+        return (symbol.function, str(symbol).replace(symbol.line, symbol.line.rpartition("/./")[2])) if symbol else None
+
+    def _with_dump(self, guest: Guest, report: CrashReport, kept: EvidenceFolder, sources: list[str]) -> CrashReport:
+        """The report with what the crash dump says; see `dumps.take_dump` for where it comes from."""
+        with _telling(sources, "dump"):
+            taken = take_dump(guest, kept.path, self._timeouts.after(_DUMP_S), tell=sources.append)
+            if taken is None:
+                return report
+            place = taken.report.first_of(f"{self._driver}.sys") or taken.report.culprit
+            function = self._function(place.module.lower(), place.offset) if place is not None else None
+            kept.json("dump.json", {"source": taken.source, **dataclasses.asdict(taken.report)})
+            stop: Bugcheck = taken.report.bugcheck
+            where = f" in {place}" if place is not None else ""
+            return dataclasses.replace(
+                report,
+                reason=f"the guest's kernel died: {stop}{where}{f', {function[1]}' if function else ''}",
+                bucket=bucket_of(
+                    stop,
+                    module=place.module if place is not None else "",
+                    function=function[0] if function else "",
+                    offset=place.offset if place is not None else None,
+                ),
+            )
+        return report
+
+
+@contextlib.contextmanager
+def _telling(sources: list[str], what: str) -> Iterator[None]:
+    """Around one source: one that fails is named, and the next one is tried."""
+    try:
+        yield
+    except (LabError, OSError) as error:
+        why = f"{error.message}: {error.why}" if isinstance(error, LabError) and error.why else str(error)
+        sources.append(f"{what}: none, {visible(why, 300)}")
