@@ -28,6 +28,7 @@ __all__ = [
     "WIRE_GUEST",
     "WIRE_GUEST_MAC",
     "WIRE_HOST",
+    "ProcessWire",
     "Via",
     "Wires",
     "address_of",
@@ -108,6 +109,55 @@ def inside(via: Via, action: Callable[[], T]) -> T:
     if box.error is not None:
         raise box.error
     return box.values[0]
+
+
+class ProcessWire:
+    """The wire of a guest that is a process: a pair of veth devices, its end in the process' own namespace.
+
+    The host's end is in a namespace that lives as long as this object and whoever entered it.
+
+    Attributes:
+        via: from where the guest is reached, for every process of the lab.
+    """
+
+    def __init__(self) -> None:
+        """Make the host's namespace.
+
+        Raises:
+            HostError: that takes root's rights.
+        """
+        self._namespace: int | None = inside(Via(Path("/proc/self/ns/net")), _new_namespace)
+        self.via = Via(Path(f"/proc/{os.getpid()}/fd/{self._namespace}"))
+
+    def plug(self, pid: int, deadline: Deadline) -> None:
+        """Connect it with the namespace of a process, and give both ends the addresses that every wire has.
+
+        Raises:
+            HostCommandError: `ip` says why.
+        """
+        make = f"link add wire type veth peer name wire netns {pid}"
+        self._end(self.via, WIRE_HOST, deadline, make)
+        self._end(Via(Path(f"/proc/{pid}/ns/net")), WIRE_GUEST, deadline)
+
+    @staticmethod
+    def _end(via: Via, address: str, deadline: Deadline, *first: str) -> None:
+        lines = (*first, "link set dev lo up", f"address add {address}/{_WIRE_LENGTH} dev wire", "link set dev wire up")
+        text = "".join(f"{line}\n" for line in lines)
+        inside(via, lambda: run(("ip", "-batch", "-"), deadline=deadline.sooner(_IP_TIMEOUT_S), input=text))
+
+    def close(self) -> None:
+        """Let go of the host's end; as often as one likes."""
+        namespace, self._namespace = self._namespace, None
+        if namespace is not None:
+            os.close(namespace)
+
+
+def _new_namespace() -> int:
+    """A new network namespace for the calling thread, which must end soon; a descriptor that keeps it alive."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET) != 0:
+        raise HostError("no network namespace can be made", why=os.strerror(ctypes.get_errno()))
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 r"""A guest of kind shim: one process of the host, which is the kernel, the services and the logins of the guest.
 
 No machine, no image: it starts in milliseconds. Its folder has its drive `C:\`, the UNIX socket of its logins and its
-console, which is the process' standard error. With root's rights it gets a network of its own, with the two addresses
-that every private wire has; else it lives on the host's loopback, at an address that no other guest has.
+console, which is the process' standard error. With root's rights it gets a network of its own, and a wire to the
+lab's end of it, with the two addresses that every private wire has; else it lives on the host's loopback, at an
+address that no other guest has.
 
 The process ends when the lab does, whatever the lab died of: it holds one end of a pipe.
 """
@@ -19,8 +20,8 @@ from wsklab import network
 from wsklab.channel.shim import ShimChannel
 from wsklab.console import ConsoleLog
 from wsklab.deadline import Deadline, NotYet, wait_until
-from wsklab.errors import BootError, ChannelLost, DeadlineExceeded, HostCommandError
-from wsklab.process import Child, run, spawn
+from wsklab.errors import BootError, ChannelLost, DeadlineExceeded
+from wsklab.process import Child, spawn
 from wsklab.toolchain import ShimBuild
 
 __all__ = ["ShimGuest", "has_own_networks"]
@@ -30,10 +31,7 @@ _SANITIZERS: Final = {
     "ASAN_OPTIONS": "abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "abort_on_error=1:print_stacktrace=1",
 }
-_NETWORK_S: Final = 10.0
 _END_S: Final = 20.0
-#: An unanswered connect ends after 15 s; Windows gives up after 21 s, an ordinary Linux after 127 s.
-_SYN_RETRIES: Final = "3\n"
 
 
 def has_own_networks() -> bool:
@@ -53,11 +51,15 @@ class ShimGuest:
         console: what it prints.
     """
 
-    def __init__(self, *, name: str, folder: Path, child: Child, lifeline: int, via: network.Via, place: int) -> None:
+    def __init__(
+        self, *, name: str, folder: Path, child: Child, lifeline: int, wire: network.ProcessWire | None, place: int
+    ) -> None:
         """Use `start`."""
+        via = wire.via if wire else network.Via()
         self.name = name
         self.folder = folder
         self.via = via
+        self._wire = wire
         self.console = ConsoleLog(folder / "console.log")
         self.address = _address(via, place, 2)
         self.host_address = _address(via, place, 1)
@@ -80,28 +82,28 @@ class ShimGuest:
         """
         (folder / "drive" / "wsklab").mkdir(parents=True)
         reading, writing = os.pipe()
-        own = has_own_networks()
-        via = network.Via()
+        wire = network.ProcessWire() if has_own_networks() else None
+        via = wire.via if wire else network.Via()
         try:
             child = spawn(
                 (
-                    *(("unshare", "--net", "--") if own else ()),
+                    *(("unshare", "--net", "--") if wire else ()),
                     *(build.program, "listen", "--socket", "control", "--root", "drive"),
                     *("--lifeline", str(reading), "--os-build", str(os_build)),
                 ),
                 stderr=folder / "console.log",
                 cwd=folder,
-                env={**_SANITIZERS, "WSKLAB_SHIM_ADDRESS": _address(network.Via(Path()) if own else via, place, 2)},
+                env={**_SANITIZERS, "WSKLAB_SHIM_ADDRESS": _address(via, place, 2)},
                 pass_fds=(reading,),
             )
         except BaseException:
             os.close(writing)
+            if wire:
+                wire.close()
             raise
         finally:
             os.close(reading)
-        if own:
-            via = network.Via(Path(f"/proc/{child.pid}/ns/net"))
-        guest = cls(name=name, folder=folder, child=child, lifeline=writing, via=via, place=place)
+        guest = cls(name=name, folder=folder, child=child, lifeline=writing, wire=wire, place=place)
         try:
             guest._bring_up(deadline)
         except BaseException:
@@ -150,18 +152,21 @@ class ShimGuest:
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
+        if self._wire is not None:
+            self._wire.close()
 
     def _bring_up(self, deadline: Deadline) -> None:
         try:
-            if self.via.netns is not None:
-                self._make_network(self.via.netns, deadline)
+            if self._wire is not None:
+                self._plug(self._wire, deadline)
             wait_until(self._serves, deadline, what=f"logins of {self.name}", tick_s=0.01)
         except DeadlineExceeded as error:
             raise self._never_ready(error.last or error.message) from error
 
-    def _make_network(self, netns: Path, deadline: Deadline) -> None:
-        """The loopback of its namespace, with both addresses of a wire on it."""
+    def _plug(self, wire: network.ProcessWire, deadline: Deadline) -> None:
+        """Its end of the wire, as soon as it has a network of its own."""
         own = Path("/proc/self/ns/net").readlink()
+        netns = Path(f"/proc/{self._child.pid}/ns/net")
 
         def separate() -> bool | NotYet:
             with contextlib.suppress(OSError):
@@ -169,19 +174,7 @@ class ShimGuest:
             raise self._never_ready("its process ended")
 
         wait_until(separate, deadline, what=f"the network of {self.name}", tick_s=0.002)
-        lines = [
-            "link set dev lo up",
-            f"address add {self.address}/32 dev lo",
-            f"address add {self.host_address}/32 dev lo",
-        ]
-        network.inside(
-            self.via,
-            lambda: run(("ip", "-batch", "-"), deadline=deadline.sooner(_NETWORK_S), input="\n".join(lines) + "\n"),
-        )
-        # a host that keeps its /proc/sys to itself is no error: a connect that nobody answers then takes two minutes
-        with contextlib.suppress(HostCommandError):
-            retries = ("tee", "/proc/sys/net/ipv4/tcp_syn_retries")
-            network.inside(self.via, lambda: run(retries, deadline=deadline.sooner(_NETWORK_S), input=_SYN_RETRIES))
+        wire.plug(self._child.pid, deadline)
 
     def _serves(self) -> bool | NotYet:
         if self.exit_code is not None:

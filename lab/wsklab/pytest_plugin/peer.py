@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from typing import NoReturn, cast
 
 from wsklab.deadline import Deadline, pause
 from wsklab.errors import ChannelLost, DeadlineExceeded
@@ -124,6 +127,39 @@ class Connection:
         self._socket.close()
 
 
+class _ResetSocket:
+    """Stands for a socket that the guest reset before its `connect` had returned: the kernel has told that already.
+
+    A guest that accepts and refuses at once wins this race now and then; the connection was made all the same.
+    """
+
+    def __init__(self, remote: tuple[str, int]) -> None:
+        self._remote = remote
+
+    def getsockname(self) -> tuple[str, int]:
+        return ("", 0)
+
+    def getpeername(self) -> tuple[str, int]:
+        return self._remote
+
+    def gettimeout(self) -> float | None:
+        return None
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Nothing is waited for."""
+
+    def setsockopt(self, *option: object) -> None:
+        """It has none any more."""
+
+    def close(self) -> None:
+        """It is."""
+
+    def _use(self, *_: object) -> NoReturn:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    recv = send = sendall = shutdown = _use
+
+
 class Listener:
     """A listening socket on the wire, for the driver to connect to."""
 
@@ -185,7 +221,7 @@ class Peer:
         self._open: contextlib.ExitStack = contextlib.ExitStack()
 
     def connect(self, port: int) -> Connection:
-        """Connect to a port of the guest.
+        """Connect to a port of the guest. A connection that was reset at once is one: using it says so.
 
         Raises:
             AssertionError: the guest refused. ChannelLost: it cannot be reached. DeadlineExceeded: no answer.
@@ -193,6 +229,8 @@ class Peer:
         try:
             raw = self._link.connect(port, Deadline.after(self._limit_s))
         except ChannelLost as error:
+            if isinstance(error.__cause__, ConnectionResetError):
+                return Connection(cast("socket.socket", _ResetSocket((self._guest, port))), self._limit_s)
             if not isinstance(error.__cause__, ConnectionRefusedError):
                 raise
             raise AssertionError(f"the guest refuses connections to port {port}") from error

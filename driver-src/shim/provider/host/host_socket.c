@@ -17,6 +17,10 @@
  * can take in advance, the nearer a pending send is to Windows (WSK-DATA-003). */
 #define SEND_BUFFER (32 * 1024)
 #define BACKLOG 200
+/* A segment of Ethernet's size on loopback too: with one of 64 KiB a small receive window opens by timers only. */
+#define SEGMENT 1400
+/* Connects that nobody answers end after three seconds (one repetition), not after Linux' two minutes. */
+#define CONNECT_REPETITIONS 1
 
 /* States of tcp_info.tcpi_state; <netinet/tcp.h> has them, but clashes with <linux/tcp.h>. */
 enum { STATE_ESTABLISHED = 1, STATE_FIN_WAIT1 = 4, STATE_FIN_WAIT2 = 5, STATE_TIME_WAIT = 6, STATE_CLOSE = 7, STATE_CLOSE_WAIT = 8,
@@ -41,6 +45,8 @@ int HostSocketOpen(HOST_FAMILY Family, HOST_TYPE Type, int Protocol) {
         /* As on Windows: a port with connections in TIME_WAIT can be bound. */
         SetInt(fd, SOL_SOCKET, SO_REUSEADDR, 1);
         SetInt(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER);
+        SetInt(fd, IPPROTO_TCP, TCP_MAXSEG, SEGMENT);
+        SetInt(fd, IPPROTO_TCP, TCP_SYNCNT, CONNECT_REPETITIONS);
     }
     if (Type == HOST_DATAGRAM) {
         /* Where a datagram came to decides MSG_BCAST and MSG_MCAST, asked for or not. */
