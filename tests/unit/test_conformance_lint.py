@@ -97,7 +97,7 @@ def test_baselines_are_exact(path: Path) -> None:
     """A gap names a known rule that a case covers, says why, and predicts observations letter by letter."""
     covered = {rule for _, function in functions() for rule in rules_of(function)}
     baseline = load_baseline(path, load_catalogue())
-    assert baseline.gaps
+    assert baseline.gaps or baseline.left_out
     names = {f"{file.name}::{function.name}" for file, function in functions()}
     for one in baseline.left_out:
         assert one.reason
