@@ -31,7 +31,10 @@ from wsklab.hypervisor.daemon import PrivateDaemon
 from wsklab.hypervisor.libvirt import LibvirtHypervisor
 from wsklab.hypervisor.probe import ProbeResult, probe_acceleration
 from wsklab.hypervisor.protocol import Hypervisor
+from wsklab.image.install import Installer
+from wsklab.image.install_checks import InstallHost, processor_flags
 from wsklab.image.store import Image, ImageStore
+from wsklab.image.windows_media import WindowsMedium
 from wsklab.lease import FIRST_SLOT, LAST_SLOT, SlotClaim, SlotTable
 from wsklab.mode import ModeChoice, choose_mode, observe_host
 from wsklab.profile import GuestProfile, load_profiles, unknown_profile
@@ -206,6 +209,37 @@ class Lab:
         if found is not None:
             return found
         return self.store.build(profile, deadline=Deadline.after(1800), progress=progress)
+
+    def install_host(self) -> InstallHost:
+        """What of this host the installation of a Windows depends on."""
+        return InstallHost(
+            place=self.home.images,
+            acceleration=self.acceleration,
+            processor=processor_flags(),
+            qemu_user=None if self.private else self.site().hypervisor.qemu_user(),
+        )
+
+    def installer(
+        self, medium: WindowsMedium, *, control: Path, certificate: Path, openssh: Path | None = None
+    ) -> Installer:
+        """Who installs a Windows from this medium: a builder for `store.build`.
+
+        Args:
+            control: `wskctl.exe`.
+            certificate: what signs test drivers, DER.
+            openssh: the unpacked Win32-OpenSSH package.
+        """
+        site = self.site()
+        return Installer(
+            factory=site.factory,
+            medium=medium,
+            control=control,
+            certificate=certificate,
+            openssh=openssh,
+            ensure_network=lambda: self._ensure_network(site),
+            owner=self.owner,
+            evidence=self.home.cache / "installations",
+        )
 
     def daemon(self) -> PrivateDaemon:
         """The lab's own libvirt daemon, running or not."""

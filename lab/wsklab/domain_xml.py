@@ -83,10 +83,12 @@ class DiskSpec:
         path, format: the file.
         bus: virtio or sata.
         device: disk or cdrom (cdrom: always sata, always read-only).
-        backing: the qcow2 images under an overlay, nearest first. libvirt leaves the owners of those that are given
-            alone; others it gives to QEMU's user at the first start, and never back. They must be readable for all.
+        backing: the images (of `backing_format`) under an overlay, nearest first. libvirt leaves the owners of those
+            that are given alone; others it gives to QEMU's user at the first start, and never back. They must be
+            readable for all.
         boot: its place in the order that the firmware tries, from 1; 0: it is not tried. When no disk has a place,
             the first disk is started from.
+        foreign: whether the file is somebody's, and libvirt must not give it to QEMU's user: readable for all.
     """
 
     path: Path
@@ -95,7 +97,9 @@ class DiskSpec:
     read_only: bool = False
     device: str = "disk"
     backing: tuple[Path, ...] = ()
+    backing_format: str = "qcow2"
     boot: int = 0
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -432,11 +436,13 @@ def _disk(devices: etree._Element, spec: DiskSpec, letters: dict[str, Iterator[s
     if not cdrom:
         driver |= {"cache": "unsafe", "error_policy": "stop", "discard": "unmap"}
     etree.SubElement(disk, "driver", driver)
-    etree.SubElement(disk, "source", {"file": str(spec.path)})
+    own = etree.SubElement(disk, "source", {"file": str(spec.path)})
+    if spec.foreign:
+        etree.SubElement(own, "seclabel", {"model": "dac", "relabel": "no"})
     above = disk
     for image in spec.backing:
         above = etree.SubElement(above, "backingStore", {"type": "file"})
-        etree.SubElement(above, "format", {"type": "qcow2"})
+        etree.SubElement(above, "format", {"type": spec.backing_format})
         source = etree.SubElement(above, "source", {"file": str(image)})
         etree.SubElement(source, "seclabel", {"model": "dac", "relabel": "no"})
     if spec.backing:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsklab import network, qemu_img
+from wsklab.answer_file import GUEST_ACCOUNT
 from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
 from wsklab.domain_mark import DomainMetadata
 from wsklab.domain_xml import Acceleration, DiskSpec, DomainSpec, MemoryFile, NicSpec, render_domain_xml
 from wsklab.errors import DeadlineExceeded, HostError, HypervisorError, UsageError
-from wsklab.guest import ChannelOpener, Claim, Guest, GuestRecord, directory_lock, read_record, write_record
+from wsklab.guest import GUEST_USER, ChannelOpener, Claim, Guest, GuestRecord, directory_lock, read_record, write_record
 from wsklab.home import Home
 from wsklab.hypervisor.protocol import Domain, Hypervisor
 from wsklab.image.store import Image
@@ -47,6 +48,9 @@ class StartPlan:
         template: the key of the template, for a fork.
         driver: SHA-256 of the driver that is loaded in the template, or "".
         console: what the template had printed; the fork's console begins with it.
+        discs: what a new system is installed from, on an empty disk: the order in which the firmware tries them,
+            after the disk. Such a guest has no image. A path that is not absolute is below the guest's directory.
+        prepare: makes those files, given the directory.
     """
 
     why: str = ""
@@ -59,6 +63,8 @@ class StartPlan:
     template: str = ""
     driver: str = ""
     console: Path | None = None
+    discs: tuple[DiskSpec, ...] = ()
+    prepare: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +99,7 @@ class GuestFactory:
     def create(
         self,
         profile: GuestProfile,
-        image: Image,
+        image: Image | None,
         claim: Claim,
         plan: StartPlan | None = None,
         *,
@@ -102,6 +108,7 @@ class GuestFactory:
         """Define and start a guest on a fresh overlay; it runs when this returns: it boots, or continues its template.
 
         Args:
+            image: None for a guest on an empty disk, whose plan names what is installed on it.
             paused: whether it is only prepared, and runs when it is resumed (`Domain.resume`).
 
         Raises:
@@ -126,15 +133,21 @@ class GuestFactory:
             try:
                 spec = self._spec(profile, image, record, directory, claim=claim, plan=chosen)
                 domain = self._define(spec, record, directory)
-                qemu_img.create_overlay(
-                    (chosen.backing or (image.disk,))[0], directory / "overlay.qcow2", self.timeouts.after(30)
-                )
+                self._make_disk(profile, spec.disks[0])
+                if chosen.prepare is not None:
+                    chosen.prepare(directory)
                 _prepare_console(directory / "console.log", chosen.console)
                 self._power_on(domain, spec, record, chosen, paused=paused)
                 return self._guest(record, directory, domain, asked_at=asked_at)
             except BaseException:
                 self._undo(record, directory)
                 raise
+
+    def _make_disk(self, profile: GuestProfile, disk: DiskSpec) -> None:
+        if disk.backing:
+            qemu_img.create_overlay(disk.backing[0], disk.path, self.timeouts.after(30))
+        else:
+            qemu_img.create_empty(disk.path, profile.disk_gib << 30, self.timeouts.after(30))
 
     def _power_on(
         self, domain: Domain, spec: DomainSpec, record: GuestRecord, plan: StartPlan, *, paused: bool
@@ -176,7 +189,7 @@ class GuestFactory:
         shutil.rmtree(directory, ignore_errors=True)
 
     def _record(
-        self, profile: GuestProfile, image: Image, claim: Claim, plan: StartPlan, *, identity: str, slot: int
+        self, profile: GuestProfile, image: Image | None, claim: Claim, plan: StartPlan, *, identity: str, slot: int
     ) -> GuestRecord:
         wire = network.Wires.name_of(slot) if plan.private_wire else ""
         return GuestRecord(
@@ -187,8 +200,9 @@ class GuestFactory:
             slot=slot,
             mac=network.WIRE_GUEST_MAC if wire else network.mac_of(slot),
             address=network.WIRE_GUEST if wire else network.address_of(self.subnet, slot),
-            host_key=image.manifest.host_key,
-            image=image.digest,
+            user=GUEST_ACCOUNT if profile.kind == "windows" else GUEST_USER,
+            host_key=(image.manifest.host_key or None) if image is not None else None,
+            image=image.digest if image is not None else "",
             wire=wire,
             template=plan.template,
             driver=plan.driver,
@@ -220,7 +234,7 @@ class GuestFactory:
     def _spec(
         self,
         profile: GuestProfile,
-        image: Image,
+        image: Image | None,
         record: GuestRecord,
         directory: Path,
         *,
@@ -234,6 +248,7 @@ class GuestFactory:
             model=profile.nic_model,
             link_up=not plan.cable_out,
         )
+        windows = profile.kind == "windows"
         static = f" {network.guest_cmdline(record.address)}" if plan.static or record.wire else ""
         return DomainSpec(
             name=self.domain_name(record.name),
@@ -255,14 +270,22 @@ class GuestFactory:
                 DiskSpec(
                     path=directory / "overlay.qcow2",
                     bus=profile.disk_bus,
-                    backing=(*plan.backing, image.disk),
+                    backing=(*plan.backing, image.disk) if image is not None else (),
+                    boot=1 if plan.discs else 0,
+                ),
+                *(
+                    replace(disc, path=directory / disc.path, boot=order)
+                    for order, disc in enumerate(plan.discs, start=2)
                 ),
             ),
             nics=(nic,),
-            kernel=image.kernel,
-            initrd=image.initrd,
-            cmdline=image.cmdline + static,
+            kernel=image.kernel if image is not None else None,
+            initrd=image.initrd if image is not None else None,
+            cmdline="" if windows or image is None else image.cmdline + static,
             firmware=profile.firmware,
+            # The variables are the guest's own and begin empty: Windows starts from the disk's default path as well.
+            nvram=directory / "nvram.fd" if profile.firmware == "uefi" else None,
+            windows=windows,
             console_log=directory / "console.log",
             memory_file=plan.memory,
             incoming=plan.state is not None,

@@ -1,4 +1,4 @@
-"""Disk images, by way of `qemu-img`. The only caller of it."""
+"""Disk images, by way of `qemu-img` and `qemu-io`. The only caller of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsklab.deadline import Deadline
 from wsklab.errors import HostCommandError, ImageError
 from wsklab.process import run
 
-__all__ = ["ImageInfo", "check", "create_empty", "create_overlay", "flatten", "info"]
+__all__ = ["ImageInfo", "check", "compress", "create_empty", "create_overlay", "flatten", "info", "patch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,34 @@ def create_empty(target: Path, size_bytes: int, deadline: Deadline) -> None:
     if target.exists():
         raise ImageError(f"{target} exists already")
     _qemu_img("create", target, ["create", "-q", "-f", "qcow2", str(target), str(size_bytes)], deadline)
+
+
+def compress(source: Path, target: Path, deadline: Deadline) -> None:
+    """Copy an image into a compressed qcow2 of its own.
+
+    Raises:
+        ImageError: `source` cannot be read, `target` cannot be made. DeadlineExceeded: it takes too long.
+    """
+    options = ["convert", "-c", "-o", "compression_type=zstd", "-O", "qcow2", str(source), str(target)]
+    _qemu_img("compress", source, options, deadline)
+
+
+def patch(path: Path, offset: int, content: bytes, deadline: Deadline) -> None:
+    """Write bytes into a qcow2 image, as a guest would; offset and length are multiples of 512.
+
+    Raises:
+        ImageError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.patch")
+    part.write_bytes(content)
+    try:
+        command = f"write -s {part} {offset} {len(content)}"
+        result = run(["qemu-io", "-f", "qcow2", "-c", command, str(path)], deadline=deadline, check=False)
+    finally:
+        part.unlink()
+    # qemu-io ends with 0 or 1, and says what it wrote
+    if result.exit_code != 0 or f"wrote {len(content)}/{len(content)} bytes" not in result.stdout:
+        raise ImageError(f"cannot write into {path}", why=(result.stderr or result.stdout).strip()[-300:])
 
 
 def check(path: Path, deadline: Deadline) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from wsklab.image.install_watch import STAGES, End, InstallationWatch, Limits, Sample, marker
+from wsklab.image.install_watch import STAGES, End, InstallationWatch, KeyPresses, Limits, Sample, marker
 
 MIB = 1 << 20
 START = Sample(at_s=0, console="", disk_bytes=MIB, screen="a", restarts=0, running=True)
@@ -135,3 +135,32 @@ def test_noise_on_the_serial_port_changes_nothing(noise: str) -> None:
     w = watch()
     assert w.feed(after(START, 1, noise)) is None
     assert w.stage == "winpe"
+
+
+DVD = 'BdsDxe: starting Boot0001 "UEFI QEMU DVD-ROM QM00003 " from PciRoot(0x0)/Pci(0x1F,0x2)/Sata(0x1,0xFFFF,0x0)\r\n'
+
+
+def test_keys_are_pressed_while_the_medium_asks() -> None:
+    """From the firmware's line on, for eight seconds, scaled, and never again."""
+    keys = KeyPresses("uefi", scale=2)
+    assert not keys.due(after(START, 1, "BdsDxe: failed to load Boot0003\r\n"))
+    asked = after(START, 20, DVD)
+    assert keys.due(asked)
+    assert keys.due(after(asked, 16))
+    assert not keys.due(after(asked, 17))
+
+
+def test_no_key_is_pressed_that_could_be_a_button() -> None:
+    """Not after the first restart, not for BIOS (which asks for nothing on an empty disk), not for one that is off."""
+    for keys, sample in (
+        (KeyPresses("uefi"), after(START, 5, DVD, restarts=1)),
+        (KeyPresses("bios"), after(START, 5, DVD)),
+        (KeyPresses("uefi"), after(START, 5, DVD, running=False)),
+    ):
+        assert not keys.due(sample)
+
+
+def test_silent_firmware_gets_keys_blindly() -> None:
+    """A firmware that prints nothing is one that does not print; keys stop before Setup's windows are there."""
+    keys = KeyPresses("uefi")
+    assert [at for at in range(0, 60, 4) if keys.due(after(START, at))] == [4, 8, 12, 16, 20, 24]

@@ -131,6 +131,8 @@ class FakeChannel:
         self.commands = dict(commands or {})
         self.files = {sftp_path(path): data for path, data in (files or {}).items()}
         self.streams = dict(streams or {})
+        #: What a guest's SSH server would show.
+        self.host_key = "ssh-ed25519 AAAAfake"
         #: Every command line that was run or opened, in order.
         self.history: list[str] = []
         self._open_streams: list[FakeStream] = []

@@ -52,6 +52,10 @@ class Stream(Protocol):
 class Channel(Protocol):
     """A path into one guest; a context manager; safe to close twice, from any thread."""
 
+    @property
+    def host_key(self) -> str:
+        """The guest's public host key, `type base64`; what was learned where none was pinned."""
+
     def __enter__(self) -> Channel: ...
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

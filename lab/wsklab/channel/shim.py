@@ -179,6 +179,11 @@ class ShimChannel:
         self._streams: list[ShimStream] = []
         self._closed = False
 
+    @property
+    def host_key(self) -> str:
+        """A process of this host has none."""
+        return ""
+
     def __enter__(self) -> ShimChannel:
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +13,11 @@ import typer
 from wsklab.cli.names import matching
 from wsklab.cli.output import stages
 from wsklab.cli.runtime import Runtime, command
-from wsklab.errors import ImageError, TemplateError
+from wsklab.cli.services import InstallWishes
+from wsklab.errors import ImageError, TemplateError, UsageError
 
 if TYPE_CHECKING:
+    from wsklab.config import LabConfig
     from wsklab.image.store import Image
     from wsklab.profile import GuestProfile
 
@@ -77,19 +80,59 @@ def guests(cli: Runtime) -> int:
     return 0
 
 
-def build(cli: Runtime, profiles: Profiles) -> int:
-    """Bake the images that are absent or stale."""
+def build(
+    cli: Runtime,
+    profiles: Profiles,
+    iso: Annotated[Path | None, typer.Option("--iso", metavar="FILE", help="The medium of a Windows.")] = None,
+    sha256: Annotated[str, typer.Option("--sha256", metavar="HEX", help="The digest that the medium must have.")] = "",
+    openssh: Annotated[
+        Path | None, typer.Option("--openssh", metavar="FOLDER", help="The unpacked Win32-OpenSSH package.")
+    ] = None,
+    emulated: Annotated[bool, typer.Option("--emulated", help="Install a Windows even without KVM.")] = False,
+) -> int:
+    """Make the images that are absent or stale."""
     from wsklab.deadline import Deadline
 
     config = cli.config()
+    chosen = select_profiles(cli, profiles)
+    if iso is not None:
+        _show(
+            cli,
+            [_install(cli, config, chosen, InstallWishes(iso=iso, sha256=sha256, openssh=openssh, emulated=emulated))],
+        )
+        return 0
     store = cli.services.store(config)
     images = []
-    for profile in select_profiles(cli, profiles):
+    for profile in chosen:
         with cli.output.progress(f"image {profile.name}") as step:
             deadline = Deadline.after(_BAKE_S * (config.timeout_scale or 1.0))
             images.append(store.build(profile, deadline=deadline, progress=stages(step)))
     _show(cli, images)
     return 0
+
+
+def _install(cli: Runtime, config: LabConfig, chosen: list[GuestProfile], wishes: InstallWishes) -> Image:
+    """Install the one profile that a medium is for.
+
+    Raises:
+        UsageError: several were named, or what was given is not there.
+    """
+    if len(chosen) != 1:
+        raise UsageError(
+            "a medium is for one profile",
+            why=f"{', '.join(profile.name for profile in chosen)} were named",
+            fix="name one",
+        )
+    if wishes.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", wishes.sha256):
+        raise UsageError("--sha256 is no SHA-256", why=f"it is {wishes.sha256!r}", fix="64 hexadecimal digits")
+    if wishes.openssh is not None and not (wishes.openssh / "sshd.exe").is_file():
+        raise UsageError(
+            f"{wishes.openssh} is no Win32-OpenSSH package",
+            why="it has no sshd.exe",
+            fix="give the folder that OpenSSH-Win64.zip unpacks to",
+        )
+    with cli.services.lab(config) as lab:
+        return cli.services.install_windows(lab, chosen[0], wishes, cli.output)
 
 
 def list_images(cli: Runtime) -> int:

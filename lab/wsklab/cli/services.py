@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from wsklab.config import LabConfig
     from wsklab.guest import Guest
     from wsklab.home import Home
-    from wsklab.image.store import ImageStore
+    from wsklab.image.store import Image, ImageStore
     from wsklab.mode import ModeChoice
     from wsklab.pe_check import Finding
     from wsklab.profile import GuestProfile
@@ -34,10 +35,27 @@ if TYPE_CHECKING:
     from wsklab.template import TemplateStore
     from wsklab.toolchain import BuildResult, ShimBuild
 
-__all__ = ["Services"]
+__all__ = ["InstallWishes", "Services"]
 
 #: Budget for building, signing and checking the driver, in seconds at timeout factor 1.
 _BUILD_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallWishes:
+    """What the user says about the installation of a Windows.
+
+    Attributes:
+        iso: the medium.
+        sha256: the digest that it must have, or "".
+        openssh: the unpacked Win32-OpenSSH package, or None.
+        emulated: install even where guests are emulated.
+    """
+
+    iso: Path
+    sha256: str = ""
+    openssh: Path | None = None
+    emulated: bool = False
 
 
 @contextmanager
@@ -271,6 +289,34 @@ class Services:
 
         with output.progress(f"image {profile.name}") as step:
             lab.ensure_image(profile, stages(step))
+
+    def install_windows(self, lab: Lab, profile: GuestProfile, wishes: InstallWishes, output: Output) -> Image:
+        """The image of a Windows, installed from its medium unless it is there.
+
+        Raises:
+            UsageError, HostError, ImageError: something is not right; told before anything is started where it can be
+                known then.
+        """
+        from wsklab.cli.output import stages
+        from wsklab.image.install_checks import check_installation, check_medium, recipe_of
+        from wsklab.toolchain import make_certificate
+
+        found = lab.store.find(profile)
+        if found is not None:
+            output.note(f"image {profile.name} is there already, and its inputs have not changed")
+            return found
+        host = lab.install_host()
+        check_installation(profile, host, emulated=wishes.emulated)
+        with output.progress(f"medium of {profile.name}"):
+            iso = wishes.iso
+            medium = check_medium(iso, profile, host, sha256=wishes.sha256, profiles=lab.profiles.values())
+        with output.progress("driver and wskctl") as step:
+            built = self.build_driver(lab.config, None, step)
+        certificate = make_certificate(lab.home.keys)
+        installer = lab.installer(medium, control=built.ctl, certificate=certificate.cer, openssh=wishes.openssh)
+        with output.progress(f"image {profile.name}") as step:
+            deadline = lab.timeouts.after(recipe_of(profile).install_budget_s)
+            return lab.store.build(profile, deadline=deadline, progress=stages(step), builder=installer)
 
     def bake_as_root(self, lab: Lab, profile: str, output: Output) -> None:
         """Bake by sudo, into the same home: the bake makes a root file system.

@@ -21,6 +21,7 @@ from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.errors import DeadlineExceeded, HostCommandError, ImageError
 from wsklab.image.debian import apt_options, find_mirror
 from wsklab.image.initrd import InitrdError, make_initrd
+from wsklab.image.manifest import WindowsFacts
 from wsklab.process import Child, run, spawn
 from wsklab.profile import GuestProfile, WineRecipe
 
@@ -61,6 +62,7 @@ class Bake:
         product: an empty folder that gets `disk.qcow2`, `vmlinuz` and `initrd.img`.
         deadline: when to give up.
         progress: told the stages.
+        key: SHA-256 over all inputs of the image.
     """
 
     profile: GuestProfile
@@ -71,6 +73,7 @@ class Bake:
     product: Path
     deadline: Deadline
     progress: Progress
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,7 @@ class Baked:
     kernel_version: str
     wine_version: str
     packages: Mapping[str, str]
+    windows: WindowsFacts | None = None
 
 
 def wine_inputs(profile: GuestProfile, recipe: WineRecipe, common: Path, public_key: str) -> dict[str, Any]:

@@ -15,13 +15,18 @@ from typing import Final, get_args
 
 from wsklab.windows_recipe import WindowsStage
 
-__all__ = ["STAGES", "End", "InstallationWatch", "Limits", "Sample", "marker"]
+__all__ = ["STAGES", "End", "InstallationWatch", "KeyPresses", "Limits", "Sample", "marker"]
 
 STAGES: Final[tuple[WindowsStage, ...]] = get_args(WindowsStage)
 
 _MARKER: Final = re.compile(r"wsklab: (stage|failed|sealed) ([^\r\n]{1,200})")
 #: The firmware starts from the optical drive: at first as wanted, later a sign that the disk does not boot.
 _FROM_DISC: Final = re.compile(r"BdsDxe: starting Boot\w+ \"[^\"]*(DVD|CD-?ROM)[^\"]*\"", re.IGNORECASE)
+_FIRMWARE: Final = re.compile(r"BdsDxe: ")
+#: The boot loader of a medium waits five seconds for a key; Setup's own windows are not there before this is over.
+_PROMPT_S: Final = 8.0
+#: Where the firmware does not tell what it starts: the first seconds of a start from an empty disk.
+_BLIND_S: Final = (3.0, 25.0)
 _FROM_DISK: Final = re.compile(r"BdsDxe: starting Boot\w+ \"Windows Boot Manager\"")
 #: The disk holds at least so much when Setup is copying, in bytes.
 _COPYING: Final = 200 << 20
@@ -170,3 +175,31 @@ class InstallationWatch:
             self.reason = f"no sign of life for {silent:.0f} s in the stage {self.stage}"
             return End.HANGS
         return None
+
+
+@dataclass(slots=True)
+class KeyPresses:
+    """When Enter is pressed for the boot loader's "Press any key to boot from CD or DVD".
+
+    Only UEFI media ask on an empty disk (sheet b.9), only before the first restart, and never for long: a key that
+    comes late could press a button of Setup.
+
+    Attributes:
+        firmware: the guest's.
+        scale: how much slower than KVM the guest is.
+    """
+
+    firmware: str
+    scale: float = 1.0
+    _seen_at: float | None = None
+
+    def due(self, sample: Sample) -> bool:
+        """Whether a key is to be pressed now."""
+        if self.firmware != "uefi" or sample.restarts or not sample.running:
+            return False
+        if self._seen_at is None and _FROM_DISC.search(sample.console):
+            self._seen_at = sample.at_s
+        if self._seen_at is not None:
+            return sample.at_s <= self._seen_at + _PROMPT_S * self.scale
+        first, last = _BLIND_S
+        return not _FIRMWARE.search(sample.console) and first * self.scale <= sample.at_s <= last * self.scale

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsklab.errors import ImageError
 
-__all__ = ["FileRecord", "Manifest", "read_manifest"]
+__all__ = ["FileRecord", "Manifest", "WindowsFacts", "read_manifest"]
 
 MANIFEST_FILE = "manifest.json"
 
@@ -24,6 +24,30 @@ class FileRecord(BaseModel):
 
     size: Annotated[int, Field(ge=0)]
     sha256: _Sha256
+
+
+class WindowsFacts(BaseModel):
+    """What is known of an installed Windows.
+
+    Attributes:
+        edition: EDITIONID of what was installed.
+        build: build and revision that the system itself said, e.g. `20348.587`.
+        medium_sha256: the installation medium.
+        evaluation: whether the edition is an evaluation, which expires.
+        licence_expires: when, UTC, reckoned from the day of the installation; None for other editions.
+        password_file: file below the home's `keys` with the password of the account and of the administrator.
+        acceleration: what the installation ran on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edition: str
+    build: str
+    medium_sha256: str
+    evaluation: bool
+    licence_expires: datetime | None
+    password_file: str
+    acceleration: str
 
 
 class Manifest(BaseModel):
@@ -42,6 +66,7 @@ class Manifest(BaseModel):
         files: the image's files by name.
         built_at: when, UTC.
         seconds: how long the bake took, in seconds.
+        windows: what is known of an installed Windows; None for other guests.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +83,7 @@ class Manifest(BaseModel):
     files: dict[str, FileRecord]
     built_at: datetime
     seconds: float
+    windows: WindowsFacts | None = None
 
 
 def read_manifest(directory: Path) -> Manifest:

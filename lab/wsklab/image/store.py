@@ -25,9 +25,11 @@ from wsklab.errors import ImageError
 from wsklab.home import FileLock, Home
 from wsklab.image.bake_wine import Bake, Baked, Progress, bake_wine, wine_inputs
 from wsklab.image.manifest import MANIFEST_FILE, FileRecord, Manifest, read_manifest
-from wsklab.profile import GuestProfile
+from wsklab.image.windows_media import windows_inputs
+from wsklab.profile import GuestProfile, WineRecipe
+from wsklab.windows_recipe import WindowsRecipe
 
-__all__ = ["Image", "ImageState", "ImageStore", "Progress"]
+__all__ = ["Builder", "Image", "ImageState", "ImageStore", "Progress"]
 
 ImageState = Literal["present", "absent", "stale"]
 
@@ -103,7 +105,7 @@ class ImageStore:
 
     def find(self, profile: GuestProfile) -> Image | None:
         """The image for the profile as it is now, or None; sizes are compared, digests are not (see `verify`)."""
-        if profile.wine_recipe is None or not self._public_key.exists():
+        if (profile.wine_recipe or profile.windows_recipe) is None or not self._public_key.exists():
             return None
         return self._load(self._directory(profile.name, self.key(profile)))
 
@@ -126,13 +128,21 @@ class ImageStore:
         ]
         return sorted(found, key=lambda image: (image.profile, image.manifest.built_at))
 
-    def build(self, profile: GuestProfile, *, deadline: Deadline, progress: Progress | None = None) -> Image:
+    def build(
+        self,
+        profile: GuestProfile,
+        *,
+        deadline: Deadline,
+        progress: Progress | None = None,
+        builder: Builder | None = None,
+    ) -> Image:
         """The profile's image, made when it is not there. Two builders of one profile: the second waits and finds it.
 
         Args:
             profile: what to make.
             deadline: when to give up, waiting for another builder included.
             progress: called with the stage, the seconds since the start, and the seconds expected in all.
+            builder: makes the files, instead of the store's own builder; needed for a Windows, which is installed.
 
         Raises:
             ImageError: it cannot be made; nothing is left behind.
@@ -153,9 +163,15 @@ class ImageStore:
             found = self.find(profile)
             if found is not None:
                 return found
+            if builder is None and profile.windows_recipe is not None:
+                raise ImageError(
+                    f"there is no image of {profile.name}",
+                    why="a Windows is installed from its medium, which nobody named",
+                    fix=f"wsklab image build {profile.name} --iso FILE   (or --download)",
+                )
             _remove_rubbish(folder)
             self._check_room()
-            return self._build(profile, deadline, progress or _silent)
+            return self._build(profile, deadline, progress or _silent, builder or self._builder)
 
     def verify(self, image: Image) -> None:
         """Compare every file with its digest.
@@ -182,14 +198,12 @@ class ImageStore:
     # -- parts ---------------------------------------------------------------------------------
 
     def _inputs(self, profile: GuestProfile) -> dict[str, Any]:
-        recipe = profile.wine_recipe
-        if recipe is None:
+        recipe = profile.recipe
+        if not isinstance(recipe, WineRecipe | WindowsRecipe):
             raise ImageError(
                 f"the image of {profile.name} cannot be made",
-                why="this version of wsklab makes images of kind wine only"
-                if profile.windows_recipe is not None
-                else "the profile has no recipe",
-                fix="the kit (`wsklab driver kit`) tests the driver on any Windows machine that you have",
+                why="the profile has no recipe for one",
+                fix="add a recipe section to guest.toml",
             )
         try:
             public_key = self._public_key.read_text(encoding="utf-8")
@@ -197,6 +211,8 @@ class ImageStore:
             raise ImageError(
                 "the lab's public key cannot be read", why=str(error), fix="wsklab image build makes it"
             ) from error
+        if isinstance(recipe, WindowsRecipe):
+            return windows_inputs(profile, recipe, public_key)
         return wine_inputs(profile, recipe, self._common_of(profile), public_key)
 
     def _common_of(self, profile: GuestProfile) -> Path:
@@ -236,7 +252,7 @@ class ImageStore:
                 fix="make room, or set WSKLAB_HOME to a larger disk",
             )
 
-    def _build(self, profile: GuestProfile, deadline: Deadline, progress: Progress) -> Image:
+    def _build(self, profile: GuestProfile, deadline: Deadline, progress: Progress, builder: Builder) -> Image:
         inputs = self._inputs(profile)
         key = _key_of(inputs)
         target = self._directory(profile.name, key)
@@ -245,7 +261,7 @@ class ImageStore:
         product.mkdir(parents=True)
         started = time.monotonic()
         try:
-            baked = self._builder(
+            baked = builder(
                 Bake(
                     profile=profile,
                     common=self._common_of(profile),
@@ -255,6 +271,7 @@ class ImageStore:
                     product=product,
                     deadline=deadline,
                     progress=progress,
+                    key=key,
                 )
             )
             manifest = _manifest(profile, key, inputs, baked, product, seconds=time.monotonic() - started)
@@ -286,6 +303,7 @@ def _manifest(
         files={path.name: _record(path) for path in sorted(product.iterdir())},
         built_at=datetime.now(UTC),
         seconds=round(seconds, 1),
+        windows=baked.windows,
     )
 
 

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from wsklab.errors import ImageError
 from wsklab.image.wim import WimImage, read_wim
@@ -17,7 +17,13 @@ from wsklab.media import Disc
 from wsklab.profile import GuestProfile
 from wsklab.windows_recipe import WindowsRecipe
 
-__all__ = ["BootPatch", "WindowsMedium", "inspect_medium", "product_key_for"]
+__all__ = ["BootPatch", "WindowsMedium", "inspect_medium", "product_key_for", "windows_inputs"]
+
+#: Raised whenever the same medium would become another image.
+_BUILDER_VERSION: Final = 1
+
+#: What a recipe says for people and progress bars only; the medium is in the manifest, not in the key.
+_NOT_INPUTS: Final = {"stages", "media", "verifier", "install_budget_s", "cpu_features"}
 
 _WIMS: Final = ("sources/install.wim", "sources/install.esd")
 _PROMPT: Final = "efi/microsoft/boot/efisys.bin"
@@ -54,6 +60,19 @@ class WindowsMedium:
     image: WimImage
     product_key: str | None
     boot_patch: BootPatch | None
+
+
+def windows_inputs(profile: GuestProfile, recipe: WindowsRecipe, public_key: str) -> dict[str, Any]:
+    """Everything but the medium that decides what an installation makes, as plain data."""
+    return {
+        "builder": [recipe.builder, _BUILDER_VERSION],
+        "architecture": profile.architecture,
+        "firmware": profile.firmware,
+        "disk_gib": profile.disk_gib,
+        "disk_bus": profile.disk_bus,
+        "recipe": recipe.model_dump(mode="json", exclude=_NOT_INPUTS),
+        "public_key": public_key.strip(),
+    }
 
 
 def inspect_medium(path: Path, profile: GuestProfile, *, profiles: Iterable[GuestProfile] = ()) -> WindowsMedium:
