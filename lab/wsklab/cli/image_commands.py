@@ -84,6 +84,9 @@ def build(
     cli: Runtime,
     profiles: Profiles,
     iso: Annotated[Path | None, typer.Option("--iso", metavar="FILE", help="The medium of a Windows.")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Get the evaluation medium that the profile knows.")
+    ] = False,
     sha256: Annotated[str, typer.Option("--sha256", metavar="HEX", help="The digest that the medium must have.")] = "",
     openssh: Annotated[
         Path | None, typer.Option("--openssh", metavar="FOLDER", help="The unpacked Win32-OpenSSH package.")
@@ -95,11 +98,9 @@ def build(
 
     config = cli.config()
     chosen = select_profiles(cli, profiles)
-    if iso is not None:
-        _show(
-            cli,
-            [_install(cli, config, chosen, InstallWishes(iso=iso, sha256=sha256, openssh=openssh, emulated=emulated))],
-        )
+    if iso is not None or download:
+        wishes = InstallWishes(iso=iso, sha256=sha256, openssh=openssh, emulated=emulated)
+        _show(cli, [_install(cli, config, chosen, wishes, download=download)])
         return 0
     store = cli.services.store(config)
     images = []
@@ -111,7 +112,9 @@ def build(
     return 0
 
 
-def _install(cli: Runtime, config: LabConfig, chosen: list[GuestProfile], wishes: InstallWishes) -> Image:
+def _install(
+    cli: Runtime, config: LabConfig, chosen: list[GuestProfile], wishes: InstallWishes, *, download: bool
+) -> Image:
     """Install the one profile that a medium is for.
 
     Raises:
@@ -123,6 +126,8 @@ def _install(cli: Runtime, config: LabConfig, chosen: list[GuestProfile], wishes
             why=f"{', '.join(profile.name for profile in chosen)} were named",
             fix="name one",
         )
+    if download and wishes.iso is not None:
+        raise UsageError("--iso and --download exclude each other", fix="give one of them")
     if wishes.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", wishes.sha256):
         raise UsageError("--sha256 is no SHA-256", why=f"it is {wishes.sha256!r}", fix="64 hexadecimal digits")
     if wishes.openssh is not None and not (wishes.openssh / "sshd.exe").is_file():

@@ -40,19 +40,22 @@ __all__ = ["InstallWishes", "Services"]
 #: Budget for building, signing and checking the driver, in seconds at timeout factor 1.
 _BUILD_S = 300.0
 
+#: Budget for a medium of some gigabytes; what came by then is kept.
+_DOWNLOAD_S = 6 * 3600.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallWishes:
     """What the user says about the installation of a Windows.
 
     Attributes:
-        iso: the medium.
+        iso: the medium; None: the profile's own evaluation medium is downloaded.
         sha256: the digest that it must have, or "".
         openssh: the unpacked Win32-OpenSSH package, or None.
         emulated: install even where guests are emulated.
     """
 
-    iso: Path
+    iso: Path | None
     sha256: str = ""
     openssh: Path | None = None
     emulated: bool = False
@@ -282,7 +285,7 @@ class Services:
         """Bake a profile's image when it is absent or stale, showing progress; by sudo where we are not root."""
         if lab.store.find(profile) is not None:
             return
-        if os.geteuid() != 0:
+        if os.geteuid() != 0 and profile.kind != "windows":  # an installation needs no root, but a medium
             self.bake_as_root(lab, profile.name, output)
             return
         from wsklab.cli.output import stages
@@ -307,8 +310,8 @@ class Services:
             return found
         host = lab.install_host()
         check_installation(profile, host, emulated=wishes.emulated)
+        iso = wishes.iso or self.download_medium(lab, profile, output)
         with output.progress(f"medium of {profile.name}"):
-            iso = wishes.iso
             medium = check_medium(iso, profile, host, sha256=wishes.sha256, profiles=lab.profiles.values())
         with output.progress("driver and wskctl") as step:
             built = self.build_driver(lab.config, None, step)
@@ -317,6 +320,35 @@ class Services:
         with output.progress(f"image {profile.name}") as step:
             deadline = lab.timeouts.after(recipe_of(profile).install_budget_s)
             return lab.store.build(profile, deadline=deadline, progress=stages(step), builder=installer)
+
+    def download_medium(self, lab: Lab, profile: GuestProfile, output: Output) -> Path:
+        """The profile's evaluation medium, from where it was published; kept in the home's cache.
+
+        Raises:
+            UsageError: none is known, or it is not there any more. HostError: it cannot be had now.
+        """
+        from wsklab.deadline import Deadline
+        from wsklab.download import fetch
+        from wsklab.errors import UsageError
+        from wsklab.image.install_checks import recipe_of
+
+        known = next((medium for medium in recipe_of(profile).media if medium.url is not None), None)
+        if known is None or known.url is None:
+            raise UsageError(
+                f"no download of {profile.name} is known",
+                why="its profile names no medium with an address and a digest",
+                fix="get the medium by other means, and give it with --iso",
+            )
+        target = lab.home.cache / "media" / known.file
+        with output.progress(f"downloading {known.file}, {known.size >> 20} MiB") as step:
+            return fetch(
+                known.url,
+                target,
+                sha256=known.sha256,
+                size=known.size,
+                deadline=Deadline.after(_DOWNLOAD_S),
+                progress=lambda there, size: step(f"{there >> 20} of {size >> 20} MiB"),
+            )
 
     def bake_as_root(self, lab: Lab, profile: str, output: Output) -> None:
         """Bake by sudo, into the same home: the bake makes a root file system.
