@@ -161,7 +161,7 @@ typedef struct WSKLAB_SUBMIT {
     uint32_t name_space;     /* GET_ADDRESS_INFO */
     uint32_t node_length;    /* bytes: of the node name behind the request; GET_NAME_INFO: of its buffer */
     uint32_t service_length; /* ... of the service name */
-    uint32_t reserved2;
+    uint32_t grace_ms;       /* a failing return without completion for so long: lost; 0: WSKLAB_GRACE_MS, which is the most */
     uint64_t reserved3[2];
 } WSKLAB_SUBMIT;
 

@@ -199,7 +199,9 @@ static VOID Returned(OPERATION *Operation, NTSTATUS Status) {
         Operation->Record.state = WSKLAB_STATE_OUTSTANDING;
         if (!NT_SUCCESS(Status)) {
             /* A failing return also completes the IRP; some providers do not. Give it the grace time. */
-            OperationWatch(Operation, PlatformNow() + WSKLAB_GRACE_MS * NANOSECONDS_PER_MS);
+            ULONG grace = Operation->Submit.grace_ms != 0 ? Operation->Submit.grace_ms : WSKLAB_GRACE_MS;
+
+            OperationWatch(Operation, PlatformNow() + grace * NANOSECONDS_PER_MS);
             watch = TRUE;
         }
     }

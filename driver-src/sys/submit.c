@@ -40,7 +40,7 @@ static BOOLEAN AddressIsValid(const WSKLAB_ADDRESS *Address) {
 
 static BOOLEAN ReservedAreZero(const WSKLAB_SUBMIT *Submit) {
     return Submit->reserved0 == 0 && Submit->wait_ms == 0 && Submit->wait_flags == 0 && Submit->reserved1 == 0 &&
-           Submit->reserved2 == 0 && Submit->reserved3[0] == 0 && Submit->reserved3[1] == 0;
+           Submit->reserved3[0] == 0 && Submit->reserved3[1] == 0;
 }
 
 static BOOLEAN EnumerationsAreValid(const WSKLAB_SUBMIT *Submit) {
@@ -95,7 +95,8 @@ static BOOLEAN ContextIsValid(const WSKLAB_SUBMIT *Submit) {
     BOOLEAN mayWait = Submit->timeout_ms != WSK_NO_WAIT || (Submit->switches & WSKLAB_SWITCH_INFINITE);
     BOOLEAN passiveOnly = Has(Submit, FUNCTION_PASSIVE) || (Submit->function == WSKLAB_FN_CAPTURE && mayWait);
 
-    if (Submit->delay_ms > WSKLAB_MAX_TIMEOUT_MS || Submit->timeout_ms > WSKLAB_MAX_TIMEOUT_MS) {
+    if (Submit->delay_ms > WSKLAB_MAX_TIMEOUT_MS || Submit->timeout_ms > WSKLAB_MAX_TIMEOUT_MS ||
+        Submit->grace_ms > WSKLAB_GRACE_MS) {
         return FALSE;
     }
     if (Submit->timeout_ms != 0 && Submit->function != WSKLAB_FN_CAPTURE) {

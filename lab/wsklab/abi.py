@@ -254,7 +254,7 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
         "local ADDRESS, remote ADDRESS, forward u8, control_type u8, input_kind u8, npi u8, descriptor u8,"
         "inspect_action u8, reserved1 u16, argument_use u32, control_code u32, control_level u32, event_mask u32,"
         "input_size u32, output_size u32, extra_length u32, object u32, new_object u32, index u32, count u32,"
-        "hint_flags u32, name_space u32, node_length u32, service_length u32, reserved2 u32, reserved3 u64*2",
+        "hint_flags u32, name_space u32, node_length u32, service_length u32, grace_ms u32, reserved3 u64*2",
     ),
     ("WAIT", "header HEADER, op_id u32, timeout_ms u32, flags u32, reserved u32"),
     ("CANCEL", "header HEADER, op_id u32, reserved u32"),

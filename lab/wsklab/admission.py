@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsklab.errors import HostFull
@@ -80,6 +80,7 @@ def require_room(room: Room, wanted: SlotClaim, claims: Sequence[SlotClaim], lim
 
     Raises:
         HostFull: not enough memory, disk or processors, or the user has as many guests as allowed.
+            `evidence["in_the_way"]`: how many guests have to end first; 0 when that would not help.
     """
     own = sum(claim.owner == wanted.owner for claim in claims)
     if limits.quota is not None and own >= limits.quota:
@@ -88,6 +89,22 @@ def require_room(room: Room, wanted: SlotClaim, claims: Sequence[SlotClaim], lim
             why=f"the setting quota is {limits.quota}",
             fix=_GIVE_BACK,
         )
+    try:
+        _require(room, wanted, claims, limits)
+    except HostFull as full:
+        full.evidence["in_the_way"] = len(claims) if _fits_alone(room, wanted, limits) else 0
+        raise
+
+
+def _fits_alone(room: Room, wanted: SlotClaim, limits: Limits) -> bool:
+    try:
+        _require(replace(room, memory_available=room.memory_total), wanted, (), limits)
+    except HostFull:
+        return False
+    return True
+
+
+def _require(room: Room, wanted: SlotClaim, claims: Sequence[SlotClaim], limits: Limits) -> None:
     _require_memory(room, wanted, claims, limits)
     vcpus = sum(claim.vcpus for claim in claims)
     if vcpus + wanted.vcpus > room.cores * limits.vcpus_per_core:

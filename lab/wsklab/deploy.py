@@ -85,6 +85,10 @@ def deploy(
     """
     service = DriverService(channel, package.service)
     if not fresh and service.query(timeouts.after(10)).state is not ServiceState.ABSENT:
+        if package.control is not None and not _is_there(channel, WSKCTL, timeouts.after(10)):
+            channel.put(
+                package.control, WSKCTL, timeouts.after(15)
+            )  # the running driver came without: who could ask it?
         undeploy(channel, service, timeouts, own=is_own(package))
     if package.control is not None:
         channel.put(package.control, WSKCTL, timeouts.after(15))
@@ -129,6 +133,10 @@ def restart(channel: Channel, service: DriverService, timeouts: Timeouts, *, own
     """
     stop(channel, service, timeouts, own=own)
     service.start(timeouts.after(10))
+
+
+def _is_there(channel: Channel, path: str, deadline: Deadline) -> bool:
+    return "there" in channel.run(f"if exist {path} echo there", deadline, check=False).stdout
 
 
 def _owners(channel: Channel, service: str, deadline: Deadline) -> tuple[str, ...]:

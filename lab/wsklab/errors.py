@@ -160,7 +160,10 @@ class ToolchainError(HostError):
 
 
 class HostFull(HostError):
-    """The host has no room for one more guest (disk, memory, cores or quota)."""
+    """The host has no room for one more guest (disk, memory, cores or quota).
+
+    `evidence["in_the_way"]`: how many guests others have; when it is there and not 0, waiting makes sense.
+    """
 
 
 class LeaseError(HostError):

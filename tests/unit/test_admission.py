@@ -54,6 +54,18 @@ def test_processors_are_promised_a_few_times_over() -> None:
         require_room(ROOM, _guest(), [_guest(disk_mib=0)] * 4, LIMITS)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "there", "in_the_way"),
+    [(_guest(), 4, 4), (_guest(memory_mib=7500), 2, 0), (_guest(vcpus=16), 1, 0), (_guest(disk_mib=20000), 1, 0)],
+    ids=["crowded", "too much memory", "too many processors", "too much disk"],
+)
+def test_whether_waiting_helps(wanted: SlotClaim, there: int, in_the_way: int) -> None:
+    """Only where the guest would fit on this host alone are the others in its way."""
+    with pytest.raises(HostFull) as caught:
+        require_room(ROOM, wanted, [_guest(disk_mib=0)] * there, LIMITS)
+    assert caught.value.evidence["in_the_way"] == in_the_way
+
+
 def test_a_user_s_quota() -> None:
     """Only the user's own guests count, and the error names the user, the number and the setting."""
     limits = Limits(memory_reserve_mib=0, disk_reserve_mib=0, vcpus_per_core=8, quota=2)

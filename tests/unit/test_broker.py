@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wsklab.deadline import Deadline, NotYet, pause, wait_until
-from wsklab.errors import HostError, LeaseError, LeaseUnavailable
+from wsklab.errors import HostError, HostFull, LeaseError, LeaseUnavailable
 from wsklab.lease_protocol import GuestHandle, Reset
 from wsklab.pytest_plugin.broker import KEPT, REPLACEMENTS, Broker
 from wsklab.pytest_plugin.fake_lab import FakeExplanation, FakeProvider
@@ -365,3 +365,46 @@ def test_only_guests_that_die_in_a_row_end_a_profile(broker: Broker, address: Pa
             return provider.dropped == [(lease.guests[0].name, "it crashed")] or NotYet(str(provider.dropped))
 
         wait_until(away, soon(), what="the last guest put away")
+
+
+# ---- a full host
+
+
+class CrowdedProvider(FakeProvider):
+    """The guests of others leave after a few attempts."""
+
+    def __init__(self, attempts: int, in_the_way: int) -> None:
+        super().__init__({"a": "wine"})
+        self._left = attempts
+        self._in_the_way = in_the_way
+        self.attempts = 0
+
+    def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:
+        self.attempts += 1
+        if self._left > 0:
+            self._left -= 1
+            raise HostFull("no room", why="told so", evidence={"in_the_way": self._in_the_way})
+        return super().provide(profile, boot=boot)
+
+
+def test_a_full_host_is_waited_for(address: Path) -> None:
+    """Others' guests end: the run begins late, and no case is lost."""
+    with Broker(CrowdedProvider(2, 8), ["a"], address=address) as broker, LeaseClient(address) as client:
+        assert client.acquire(["a"], exclusive=False, deadline=soon()).guests[0].profile == "a"
+        assert broker.failures == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "attempts"),
+    [(CrowdedProvider(1, 0), 1), (CrowdedProvider(1 << 30, 8), 2)],
+    ids=["nobody is in the way", "nobody leaves"],
+)
+def test_a_host_that_stays_full(address: Path, provider: CrowdedProvider, attempts: int) -> None:
+    """Waiting that cannot help, or that did not: the cases are told what is missing."""
+    with Broker(provider, ["a"], address=address, room_s=0.8) as broker, LeaseClient(address) as client:
+        with pytest.raises(LeaseUnavailable, match="no guest of profile a is left") as caught:
+            client.acquire(["a"], exclusive=False, deadline=soon())
+        assert "told so" in caught.value.why
+        assert [type(failure.error) for failure in broker.failures] == [HostFull]
+    assert provider.attempts >= attempts
+    assert (provider.attempts == 1) == (attempts == 1)

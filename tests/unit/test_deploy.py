@@ -38,12 +38,16 @@ class World(FakeChannel):
         devices = {DEVICE_PATH: self.device} if quiesce else {}
         super().__init__(streams={STDIO: lambda: FakeWskctl(devices)} if control else {})
         self.service = service
+        self.has_control = control
         self.state = RUNNING
         self.handles_at_stop = -1
 
     def run(self, command: str, deadline: Any, *, check: bool = True) -> Any:
         """`sc` as a guest answers it."""
         verb = command.split()[1]
+        if command == f"if exist {WSKCTL} echo there":
+            self.commands[command] = Ended(stdout="there\r\n" if self.has_control else "")
+            return super().run(command, deadline, check=check)
         if verb == "stop":
             self.handles_at_stop = self.device.handles
             self.state = STOPPED
@@ -88,6 +92,19 @@ def test_our_driver_is_asked_then_stopped(image: Path) -> None:
     assert [code for code, _ in world.device.calls] == [Ioctl.QUIESCE]
     assert world.handles_at_stop == 0
     order = [world.history.index(line) for line in (STDIO, "sc stop wsklab", "sc delete wsklab", f"put {WSKCTL}")]
+    assert order == sorted(order)
+
+
+def test_a_driver_that_came_without_wskctl(image: Path) -> None:
+    """`up --driver` brings the image alone: our package brings wskctl first, so that the driver can be asked."""
+    world = World("wsklab", control=False)
+
+    world.device = FakeDevice(ioctls={Ioctl.QUIESCE: _idle})
+    world.streams[STDIO] = lambda: FakeWskctl({DEVICE_PATH: world.device} if world.files else {})
+    deploy(world, _ours(image), TIMEOUTS)
+
+    assert [code for code, _ in world.device.calls] == [Ioctl.QUIESCE]
+    order = [world.history.index(line) for line in (f"put {WSKCTL}", STDIO, "sc stop wsklab")]
     assert order == sorted(order)
 
 

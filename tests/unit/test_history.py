@@ -26,11 +26,14 @@ def test_the_median_of_the_latest_runs(tmp_path: Path) -> None:
 
 
 def test_an_unknown_case_is_an_ordinary_one() -> None:
-    """It is taken for the median of its profile's cases; on an unknown profile for a second."""
+    """It is taken for what it took on another profile, else for the median of all cases, else for a second."""
+    assert History().expected_s("a", "t::one") == 1.0
     history = History()
     history.add([case("t::one", 1.0), case("t::two", 5.0), case("t::three", 9.0)])
     assert history.expected_s("a", "t::new") == 5.0
     assert history.expected_s("b", "t::one") == 1.0
+    assert history.expected_s("b", "t::three") == 9.0
+    assert history.expected_s("b", "t::new") == 5.0
 
 
 def test_cases_that_did_not_end_by_themselves_say_nothing() -> None:

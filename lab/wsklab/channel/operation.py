@@ -62,6 +62,7 @@ class Operation:
         then_op: number of a held operation (`Switch.HELD`) that the completion routine starts on success.
         reuse_op: whose IRP is reused (`IrpSource.REUSED`); that one was run with `Switch.KEEP_IRP`.
         delay_ms: how long the driver waits before the call, in milliseconds.
+        grace_ms: a failing return without completion for so long is lost; 0: the driver's default, which is the most.
         timeout_ms: CAPTURE only: WaitTimeout in milliseconds; 0 is WSK_NO_WAIT.
         address_use: which address arguments are not NULL; None: those that are given.
         flags: the Flags argument of the WSK function; for SOCKET the category.
@@ -82,6 +83,7 @@ class Operation:
     reuse_op: int = 0
     switches: Switch = Switch(0)
     delay_ms: int = 0
+    grace_ms: int = 0
     timeout_ms: int = 0
     dispatch_mask: int = 0
     irp_source: IrpSource = IrpSource.ALLOCATED

@@ -14,15 +14,23 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from wsklab.deadline import Deadline
-from wsklab.errors import BootError, HostFull, LabError, LeaseError, LeaseExpired, LeaseUnavailable
+from wsklab.deadline import Deadline, NotYet, wait_until
+from wsklab.errors import (
+    BootError,
+    DeadlineExceeded,
+    HostFull,
+    LabError,
+    LeaseError,
+    LeaseExpired,
+    LeaseUnavailable,
+)
 from wsklab.lease_protocol import GuestHandle, GuestProvider, KeptGuest, Lease, Reset
 from wsklab.pytest_plugin.broker_socket import BrokerSocket
 from wsklab.pytest_plugin.lease_model import PORTS_PER_LEASE, Grant, LeaseModel
 from wsklab.pytest_plugin.leases import Story
 from wsklab.pytest_plugin.schedule import Need
 
-__all__ = ["KEPT", "REPLACEMENTS", "Broker", "GuestFailure"]
+__all__ = ["KEPT", "REPLACEMENTS", "ROOM_S", "Broker", "GuestFailure"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +38,8 @@ _log = logging.getLogger(__name__)
 REPLACEMENTS = 4
 #: How many guests of one profile are kept for failed cases; a run that fails everywhere must not fill the host.
 KEPT = 2
+#: How long a run waits for the guests of others to leave a full host, in seconds; below what a case waits for a guest.
+ROOM_S = 300.0
 
 
 class GuestFailure:
@@ -60,6 +70,7 @@ class Broker:
         address: path of the UNIX socket for workers; None when there are none.
         replacements: how many dirty guests of one profile in a row are replaced before it is given up; whoever gives
             a guest back clean begins a new row.
+        room_s: how long a profile without a guest waits on a full host, in seconds.
     """
 
     def __init__(
@@ -70,11 +81,13 @@ class Broker:
         each: int = 1,
         address: Path | None = None,
         replacements: int = REPLACEMENTS,
+        room_s: float = ROOM_S,
     ) -> None:
         self._provider = provider
         self._profiles = tuple(profiles)
         self._each = each
         self._limit = replacements
+        self._room_s = room_s
         self._model = LeaseModel()
         self._change = threading.Condition()
         self._handles: dict[str, GuestHandle] = {}
@@ -259,7 +272,34 @@ class Broker:
         thread.start()
 
     def _provide(self, profile: str) -> None:
-        self._admit(profile, functools.partial(self._provider.provide, profile))
+        self._admit(profile, functools.partial(self._when_there_is_room, profile))
+
+    def _when_there_is_room(self, profile: str) -> GuestHandle:
+        """A guest; the first one of a profile waits until the guests of others have left a full host.
+
+        Raises:
+            HostFull: nobody left in time, or nobody is in the way. LabError: see the provider.
+        """
+        deadline = Deadline.after(self._room_s)
+        told: list[HostFull] = []
+
+        def provide() -> GuestHandle | NotYet:
+            try:
+                return self._provider.provide(profile)
+            except HostFull as error:
+                with self._change:
+                    serves = self._closed or any(own.profile == profile for own in self._handles.values())
+                if serves or deadline.expired or not error.evidence.get("in_the_way"):
+                    raise
+                if not told:
+                    _log.warning("%s waits for room, at most %g s: %s", profile, self._room_s, error.why)
+                told.append(error)
+                return NotYet(error.message)
+
+        try:
+            return wait_until(provide, deadline, what=f"room for a guest of {profile}", tick_s=0.5)
+        except DeadlineExceeded:
+            raise told[-1] from None
 
     def _admit(self, profile: str, make: Callable[[], GuestHandle]) -> None:
         """The body of a guest's thread: make it, offer it; a failure is kept for those who wait for it."""

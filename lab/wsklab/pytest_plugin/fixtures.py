@@ -21,6 +21,7 @@ from wsklab.pytest_plugin.links import GuestLink, Reload
 from wsklab.pytest_plugin.observe import Observe
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.peer import Peer
+from wsklab.pytest_plugin.quiet import GRACE_S, quiet_s
 
 __all__ = ["LeasedGuest", "guest", "lab_guests", "observe", "peer", "wsk"]
 
@@ -131,7 +132,8 @@ class LeasedGuest:
             device = self.device(DEVICE_PATH)
         except GuestCommandError as error:
             raise ChannelLost("the driver's device cannot be opened", why=error.why or error.message) from error
-        made = ObservedClient(device, self._case.observe, call_s=self.timeouts.seconds(CALL_S))
+        grace_ms = round(quiet_s(GRACE_S, self.handle.kind, self.handle.build) * 1000)
+        made = ObservedClient(device, self._case.observe, call_s=self.timeouts.seconds(CALL_S), grace_ms=grace_ms)
         self._case.clients.append(made)
         return made
 

@@ -40,10 +40,12 @@ class ObservedClient(WskClient):
 
     Args:
         device: the case's own handle. call_s: the default bound of an operation, in seconds.
+        grace_ms: `Operation.grace_ms` of those that do not say; 0: the driver's default.
     """
 
-    def __init__(self, device: IoctlDevice, observe: Observe, *, call_s: float) -> None:
+    def __init__(self, device: IoctlDevice, observe: Observe, *, call_s: float, grace_ms: int = 0) -> None:
         super().__init__(device, call_s=call_s)
+        self._grace_ms = grace_ms
         self._observe = observe
         self._settle_s = call_s
         self._made: dict[int, Operation] = {}
@@ -212,8 +214,11 @@ class ObservedClient(WskClient):
         return f"{called}, {returned}, by the driver's clock; its ledger: {ledger.outstanding} outstanding"
 
     def _remember(self, operation: Operation) -> Operation:
-        if not operation.op_id:
-            operation = replace(operation, op_id=self.next_operation())
+        operation = replace(
+            operation,
+            op_id=operation.op_id or self.next_operation(),
+            grace_ms=operation.grace_ms or self._grace_ms,
+        )
         self._made[operation.op_id] = operation
         self._sent[operation.op_id] = time.monotonic()
         return operation

@@ -2,6 +2,9 @@
 
 Constants per kind of guest, in this one file, never scaled with the timeouts: a slow host must not turn silence
 into evidence, nor make every run longer. Waits of one case overlap.
+
+On wine they are shorter: what Wine completes at all it completes when the Linux socket says so, not by a timer, and
+it has no event callbacks that could come late.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from wsklab.deadline import pause
 
 __all__ = [
     "BLOCKED_S",
+    "GRACE_S",
     "NO_CALLBACK_S",
     "NO_SECOND_COMPLETION_S",
     "STILL_PENDING_S",
@@ -22,19 +26,22 @@ __all__ = [
 ]
 
 #: A callback that is off stays away (WSK-SOCK-010).
-NO_CALLBACK_S: Mapping[str, float] = MappingProxyType({"windows": 1.0, "wine": 1.0, "shim": 0.05})
+NO_CALLBACK_S: Mapping[str, float] = MappingProxyType({"windows": 1.0, "wine": 0.3, "shim": 0.05})
 
 #: No second completion comes (WSK-SOCK-004), nobody writes to a completed IRP (WSK-SOCK-007).
-NO_SECOND_COMPLETION_S: Mapping[str, float] = MappingProxyType({"windows": 0.5, "wine": 0.5, "shim": 0.05})
+NO_SECOND_COMPLETION_S: Mapping[str, float] = MappingProxyType({"windows": 0.5, "wine": 0.3, "shim": 0.05})
 
 #: A request that waits for a peer is still pending (WSK-ACC-001, WSK-DATA-002).
 STILL_PENDING_S: Mapping[str, float] = MappingProxyType({"windows": 0.3, "wine": 0.3, "shim": 0.05})
 
 #: A call that waits is still inside, a request that nothing ends is still queued (WSK-DET-002, WSK-CTL-003).
-BLOCKED_S: Mapping[str, float] = MappingProxyType({"windows": 2.0, "wine": 2.0, "shim": 0.1})
+BLOCKED_S: Mapping[str, float] = MappingProxyType({"windows": 2.0, "wine": 0.5, "shim": 0.1})
+
+#: After a failing return no completion comes: the operation is lost (WSK-IRP-003). 0.5 s is the driver's most.
+GRACE_S: Mapping[str, float] = MappingProxyType({"windows": 0.5, "wine": 0.05, "shim": 0.05})
 
 #: Kept data stays what it is (WSK-DATA-015, WSK-DGRAM-010).
-UNCHANGED_S: Mapping[str, float] = MappingProxyType({"windows": 1.0, "wine": 1.0, "shim": 0.05})
+UNCHANGED_S: Mapping[str, float] = MappingProxyType({"windows": 1.0, "wine": 0.3, "shim": 0.05})
 
 
 def quiet_s(window: Mapping[str, float], kind: str, build: str) -> float:

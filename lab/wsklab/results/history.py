@@ -53,11 +53,17 @@ class History:
             return cls()
 
     def expected_s(self, profile: str, case: str) -> float:
-        """The median of a case's durations; for an unknown one the median of its profile's cases."""
-        cases = self._seconds.get(profile, {})
-        if cases.get(case):
-            return statistics.median(cases[case])
-        known = [statistics.median(values) for values in cases.values() if values]
+        """The median of a case's durations; else what it took on other profiles; else that of all known cases.
+
+        One yardstick for all profiles: two of which only one has a past would otherwise not be comparable.
+        """
+        own = self._seconds.get(profile, {}).get(case)
+        if own:
+            return statistics.median(own)
+        elsewhere = [statistics.median(cases[case]) for cases in self._seconds.values() if cases.get(case)]
+        if elsewhere:
+            return statistics.median(elsewhere)
+        known = [statistics.median(values) for cases in self._seconds.values() for values in cases.values() if values]
         return statistics.median(known) if known else _UNKNOWN_S
 
     def add(self, cases: Iterable[CaseResult]) -> None:
