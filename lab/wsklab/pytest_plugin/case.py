@@ -24,6 +24,7 @@ from wsklab.errors import (
     LabError,
 )
 from wsklab.lease_protocol import GuestHandle, Lease, Reset
+from wsklab.pytest_plugin.baseline import Baseline, load_baseline
 from wsklab.pytest_plugin.judge import timeline
 from wsklab.pytest_plugin.lease_client import BrokerGone
 from wsklab.pytest_plugin.leases import Leases, Story
@@ -75,8 +76,16 @@ class Worker:
     leases: Leases
     links: Links
     name: str = "main"
+    #: what is known of a profile, by its file: read once, it has a thousand lines
+    baselines: dict[Path | None, Baseline] = field(default_factory=dict)
     #: set when the broker is gone: nothing more can be run
     over: str = ""
+
+    def baseline(self, path: Path | None) -> Baseline:
+        """The known deviations of a guest profile; see `load_baseline` for the errors."""
+        if path not in self.baselines:
+            self.baselines[path] = load_baseline(path, self.catalogue)
+        return self.baselines[path]
 
 
 @dataclass(slots=True)

@@ -15,7 +15,6 @@ from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.errors import ChannelLost, GuestCommandError, LabError
 from wsklab.lease_protocol import GuestHandle
-from wsklab.pytest_plugin.baseline import load_baseline
 from wsklab.pytest_plugin.case import CASE, Case
 from wsklab.pytest_plugin.links import GuestLink, Reload
 from wsklab.pytest_plugin.observe import Observe
@@ -146,7 +145,7 @@ def guest(request: pytest.FixtureRequest) -> Iterator[LeasedGuest]:
         pytest.skip("this pytest run has no guests: start it with `wsklab run`")
     handle = case.acquire()
     try:
-        baseline = load_baseline(handle.baseline, case.worker.catalogue)
+        baseline = case.worker.baseline(handle.baseline)
         case.observe = Observe(
             case.worker.catalogue, case.rules, kind=handle.kind, facts=handle.facts, gaps=baseline.gaps
         )
