@@ -11,6 +11,7 @@ else has no such request: it is stopped with a deadline.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,16 +21,36 @@ from wsklab.channel.device import DeviceClient, DeviceError
 from wsklab.channel.operations import DriverRefusal, WskClient
 from wsklab.channel.protocol import Channel
 from wsklab.deadline import Deadline, Timeouts
-from wsklab.errors import ChannelLost, ChannelProtocolError, DriverUnloadStuck, UsageError
+from wsklab.errors import ChannelLost, ChannelProtocolError, DriverServiceError, DriverUnloadStuck, UsageError
 from wsklab.ntstatus import STATUS
+from wsklab.profile import GuestProfile
+from wsklab.restart import OpensChannels, restart_guest
 from wsklab.service import DriverService, ServiceState
+from wsklab.verifier import plan, require_ability, require_watched, set_verifier
 
-__all__ = ["GUEST_FOLDER", "OWN_SERVICE", "WSKCTL", "DriverPackage", "deploy", "is_own", "restart", "stop", "undeploy"]
+__all__ = [
+    "GUEST_FOLDER",
+    "OWN_SERVICE",
+    "WSKCTL",
+    "DriverPackage",
+    "deploy",
+    "deploy_verified",
+    "install_package",
+    "is_own",
+    "restart",
+    "stop",
+    "undeploy",
+]
 
 GUEST_FOLDER: Final = r"C:\wsklab"
 WSKCTL: Final = GUEST_FOLDER + r"\wskctl.exe"
 #: The name of our own driver's service, unless a user chose another one.
 OWN_SERVICE: Final = "wsklab"
+#: What pnputil ends with when all is well: installed; no device took it now; installed, and a restart is wanted.
+#: Known from its users only (winerror.h names the numbers), never seen by this project.
+_PNP_RESTART: Final = 3010
+_PNP_GOOD: Final = frozenset({0, 259, _PNP_RESTART})
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 #: The device does not exist: whatever runs under the service's name, it is not our driver.
 _NO_DEVICE: Final = frozenset({2, 3})
 
@@ -97,6 +118,29 @@ def deploy(
     if start:
         service.start(timeouts.after(10))
     return service
+
+
+def deploy_verified(
+    guest: OpensChannels, package: DriverPackage, mode: str, profile: GuestProfile, timeouts: Timeouts
+) -> None:
+    """Copy, install and start a driver under Driver Verifier, and see that it is watched. May restart the guest.
+
+    Raises:
+        DriverLoadError: it did not start. BootError: the guest did not come back from the restart.
+        GuestCommandError: Driver Verifier refuses, or does not watch the driver. UsageError: no such mode here.
+    """
+    name = package.guest_path.rsplit("\\", 1)[-1]
+    wanted = plan(require_ability(profile, mode), name, profile)
+    with guest.open_channel(timeouts.after(20)) as channel:
+        deploy(channel, package, timeouts, start=mode == "off")
+        if mode == "off":
+            return
+        set_verifier(channel, wanted, timeouts.after(60))
+    if wanted.restarts:
+        restart_guest(guest, timeouts.after(profile.boot_budget_s))
+    with guest.open_channel(timeouts.after(20)) as channel:
+        DriverService(channel, package.service).start(timeouts.after(30))
+        require_watched(channel, name, timeouts.after(60))
 
 
 def is_own(package: DriverPackage) -> bool:
@@ -171,3 +215,47 @@ def _owners(channel: Channel, service: str, deadline: Deadline) -> tuple[str, ..
         ) from error
     named = tuple(str(owner) for owner in result.owners)
     return named or ((f"{result.busy} clients",) if result.busy else ())
+
+
+def install_package(channel: Channel, inf: Path, timeouts: Timeouts) -> bool:
+    """Bring a driver package into a guest and hand it to Plug and Play; whether the guest wants a restart now.
+
+    Raises:
+        UsageError: the folder is no driver package. DriverServiceError: `pnputil` refuses it, in its own words.
+    """
+    files = _package_files(inf)
+    folder = rf"{GUEST_FOLDER}\{inf.stem}"
+    channel.run(f"if not exist {folder} mkdir {folder}", timeouts.after(10))
+    for file in files:
+        channel.put(file, rf"{folder}\{file.name}", timeouts.after(30))
+    command = rf"pnputil.exe /add-driver {folder}\{inf.name} /install"
+    result = channel.run(command, timeouts.after(180), check=False)
+    if result.exit_code not in _PNP_GOOD:
+        said = [line for line in result.stdout.splitlines() if "fail" in line.lower()]
+        raise DriverServiceError(
+            f"Plug and Play refuses {inf.name}",
+            service=inf.stem,
+            win32=result.exit_code,
+            why=said[0].strip() if said else f"pnputil ended with {result.exit_code} and said nothing of a failure",
+            fix="the catalog is to be signed by a certificate that the guest trusts: `wskctl provision trust`",
+            evidence={"stdout": result.stdout, "stderr": result.stderr},
+        )
+    return result.exit_code == _PNP_RESTART
+
+
+def _package_files(inf: Path) -> list[Path]:
+    """The files beside an INF.
+
+    Raises:
+        UsageError: a name that needs quoting, or what Windows would refuse: no catalog.
+    """
+    if not _PLAIN_NAME.fullmatch(inf.name):
+        raise UsageError(f"{inf.name} cannot be the name of a package here", fix="use letters, digits, dots, dashes")
+    files = sorted(path for path in inf.parent.iterdir() if path.is_file() and _PLAIN_NAME.fullmatch(path.name))
+    if not any(path.suffix.lower() == ".cat" for path in files):
+        raise UsageError(
+            f"{inf.parent} has no catalog",
+            why="Windows installs a package only with a signed catalog (.cat), which inf2cat makes on Windows",
+            fix="for a driver without devices: deploy its .sys as a service",
+        )
+    return files

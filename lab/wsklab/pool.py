@@ -24,7 +24,7 @@ from wsklab.capture import Capture
 from wsklab.channel.device import DeviceClient
 from wsklab.crash import CrashReport, classify, gather, makes_progress
 from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
-from wsklab.deploy import WSKCTL, DriverPackage, deploy
+from wsklab.deploy import WSKCTL, DriverPackage, deploy, deploy_verified
 from wsklab.errors import DeadlineExceeded, HostError, HostFull, LabError
 from wsklab.evidence import Collector
 from wsklab.guest import Claim, Guest
@@ -60,6 +60,7 @@ class GuestPool:
         stop: ends what `start` is still making in other threads (`Lab.stop_starting`).
         spares: how many ready, paused guests of a profile are kept once one of it had to be replaced.
         symbols: the debug file of the driver in the package; None where there is none.
+        verifier: how Driver Verifier watches the driver; only guests of kind windows have it.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class GuestPool:
         stop: Callable[[], None] = lambda: None,
         spares: int = 0,
         symbols: Path | None = None,
+        verifier: str = "off",
     ) -> None:
         self._profiles = profiles
+        self._verifier = verifier
         self._start = start
         self._stop = stop
         self._spares_wanted = spares
@@ -232,6 +235,10 @@ class GuestPool:
 
     def _make_ready(self, guest: Guest, profile: GuestProfile) -> GuestHandle:
         loaded = guest.record.driver == self._package.digest
+        if self._verifier != "off":
+            guest.enter(self._timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check).close()
+            deploy_verified(guest, self._package, self._verifier, profile, self._timeouts)
+            loaded = True
         # the driver's own answer says more than the ready-check
         check = "" if loaded else profile.ready_check
         with guest.enter(self._timeouts.after(profile.boot_budget_s), ready_check=check) as channel:
@@ -258,6 +265,7 @@ class GuestPool:
             method=guest.record.method,
             why=guest.record.why,
             ready_s=round(ready_s, 3),
+            verifier=self._verifier,
             slot=guest.record.slot,
             shared_leases=profile.shared_leases,
             facts=profile.facts.model_dump(),

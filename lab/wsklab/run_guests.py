@@ -15,6 +15,7 @@ from wsklab.pool import GuestPool
 from wsklab.profile import GuestProfile
 from wsklab.shim_pool import MixedPool, ShimPool
 from wsklab.toolchain import BuildResult, ShimBuild
+from wsklab.verifier import require_ability
 
 __all__ = ["RunDrivers", "run_provider", "run_timeouts", "wants_several"]
 
@@ -64,6 +65,7 @@ def run_provider(
     run_id: str,
     evidence: Path,
     cases: Sequence[Path] = (),
+    verifier: str = "off",
 ) -> GuestProvider:
     """The provider of a run's guests. The hypervisor is connected only where a profile needs it.
 
@@ -71,7 +73,13 @@ def run_provider(
         evidence: a directory for what dirty guests leave behind.
         cases: files and folders of the cases: where one of them leases several guests, all guests of the run can
             reach each other; else each fork has a wire of its own.
+        verifier: how Driver Verifier watches the driver.
+
+    Raises:
+        UsageError: guests of a profile do not have this verifier mode.
     """
+    for profile in profiles if verifier != "off" else ():
+        require_ability(profile, verifier)
     machines = {profile.name: profile for profile in profiles if profile.has_image}
     processes = {profile.name: profile for profile in profiles if not profile.has_image}
     timeouts = run_timeouts(lab, profiles)
@@ -99,6 +107,7 @@ def run_provider(
             timeouts=timeouts,
             evidence=evidence,
             symbols=_symbols(drivers),
+            verifier=verifier,
         )
         makers.update(dict.fromkeys(machines, pool))
     return MixedPool(makers)

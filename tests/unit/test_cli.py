@@ -987,7 +987,7 @@ def test_a_user_bakes_by_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         profile=lambda name: name,
         store=SimpleNamespace(find=lambda _profile: "image" if baker.asked and code == 0 else None),
     )
-    profile: Any = SimpleNamespace(name="wine-bookworm")
+    profile: Any = SimpleNamespace(name="wine-bookworm", kind="wine")
     with contextlib.nullcontext() if code == 0 else pytest.raises(ImageError, match="was not made"):
         baker.ensure_image(lab, profile, Output(stdout=io.StringIO(), stderr=io.StringIO()))
     (argv,) = baker.asked

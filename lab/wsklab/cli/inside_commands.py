@@ -160,6 +160,9 @@ def deploy(
     ] = None,
     service: Annotated[str, typer.Option("--service", metavar="NAME", help="Default: the file's name.")] = "",
     start: Annotated[bool, typer.Option("--start/--no-start", help="Start the service.")] = True,
+    verifier: Annotated[
+        str, typer.Option("--verifier", metavar="MODE", help="Driver Verifier: off, standard, volatile, low-resources.")
+    ] = "off",
 ) -> int:
     """Copy, install, start; a driver that does not start is a finding (exit 1) with the Win32 error named."""
     from wsklab.cli.driver_commands import build_driver
@@ -172,7 +175,9 @@ def deploy(
     rows = []
     with cli.services.lab(cli.config()) as lab:
         for guest in select_guests(lab, [name]):
-            chosen = cli.services.deploy(lab, guest, file, service=service, control=control, start=start)
+            chosen = cli.services.deploy(
+                lab, guest, file, service=service, control=control, start=start, verifier=verifier
+            )
             rows.append({"name": guest.name, "service": chosen, "started": start})
             cli.output.line(f"{guest.name}: service {chosen} {'started' if start else 'installed'}")
     cli.output.document({"guests": rows, "file": file})

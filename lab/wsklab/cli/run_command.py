@@ -55,6 +55,9 @@ def run(
         list[str] | None,
         typer.Option("--case", metavar="NAME", help="Only cases of that name, as results show it; * is anything."),
     ] = None,
+    verifier: Annotated[
+        str, typer.Option("--verifier", metavar="MODE", help="Driver Verifier: off, standard, volatile, low-resources.")
+    ] = "off",
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Keep the guests of failed cases.")] = False,
     allow_unimplemented: Annotated[
         bool, typer.Option("--allow-unimplemented", help="Rules without a case do not fail the run.")
@@ -71,7 +74,13 @@ def run(
     }
     try:
         document = _run(
-            cli, guest or [], {"workers": workers, "guests_each": guests_each}, driver, wishes, pytest_args or []
+            cli,
+            guest or [],
+            {"workers": workers, "guests_each": guests_each},
+            driver,
+            wishes,
+            pytest_args or [],
+            verifier,
         )
     except KeyboardInterrupt:
         error = error_document(LabError("interrupted", why="Ctrl-C or a termination signal"))
@@ -94,8 +103,11 @@ def _run(
     driver: Path | None,
     wishes: dict[str, Any],
     pytest_args: list[str],
+    verifier: str,
 ) -> RunDocument:
     """Everything between the options and the document."""
+    from wsklab.verifier import require_ability
+
     config = cli.config(**sizes)
     with cli.services.lab(config) as lab:
         cli.output.note(f"{lab.choice.mode} mode: {lab.choice.why}")
@@ -106,6 +118,8 @@ def _run(
             what="profile",
             listing="wsklab guests",
         )
+        for profile in profiles if verifier != "off" else ():
+            require_ability(profile, verifier)
         for profile in profiles:
             if profile.has_image:
                 cli.services.ensure_image(lab, profile, cli.output)
@@ -125,6 +139,7 @@ def _run(
             # pytest talks on standard error when a document goes to standard output
             output=cli.output.stderr if cli.output.json_mode else cli.output.stdout,
             cleaned=cli.cleaned,
+            verifier=verifier,
         )
 
 

@@ -197,22 +197,36 @@ class Services:
 
         return connect(guest.via, (guest.address[0], port), Deadline.after(timeout_s))
 
-    def deploy(self, lab: Lab, guest: Guest, file: Path, *, service: str, control: Path | None, start: bool) -> str:
+    def deploy(
+        self,
+        lab: Lab,
+        guest: Guest,
+        file: Path,
+        *,
+        service: str,
+        control: Path | None,
+        start: bool,
+        verifier: str = "off",
+    ) -> str:
         """Bring a driver into a guest as a kernel service and start it; returns the service's name.
 
         Args:
+            file: a driver image, or the INF of a driver package, which Plug and Play gets.
             service: its name; "" takes the file's.
             control: `wskctl.exe`, for our own driver.
+            verifier: how Driver Verifier watches it.
 
         Raises:
             UsageError: the file is not a driver image, or the guest is dirty. DriverServiceError: the guest
                 refuses it, or does not let go of an older driver; then it is dirty.
         """
-        from wsklab.deploy import DriverPackage, deploy
+        from wsklab.deploy import DriverPackage, deploy, deploy_verified, install_package
         from wsklab.errors import DeadlineExceeded, GuestError, UsageError
         from wsklab.pe_check import require_deployable
 
-        require_deployable(file)
+        package_of_pnp = file.suffix.lower() == ".inf"
+        if not package_of_pnp:
+            require_deployable(file)
         if guest.record.dirty:
             raise UsageError(
                 f"guest {guest.name} is dirty: nothing is tested on it any more",
@@ -221,8 +235,15 @@ class Services:
             )
         package = DriverPackage(image=file, service=service or file.stem, control=control)
         try:
-            with self.in_use(guest), guest.open_channel(lab.timeouts.after(20)) as channel:
-                deploy(channel, package, lab.timeouts, start=start)
+            with self.in_use(guest):
+                if verifier != "off" and not package_of_pnp:
+                    deploy_verified(guest, package, verifier, lab.profile(guest.record.profile), lab.timeouts)
+                    return package.service
+                with guest.open_channel(lab.timeouts.after(20)) as channel:
+                    if package_of_pnp:
+                        install_package(channel, file, lab.timeouts)
+                    else:
+                        deploy(channel, package, lab.timeouts, start=start)
         except (GuestError, DeadlineExceeded) as error:
             if not isinstance(error, GuestError) or error.dirty:
                 guest.remember(dirty=f"{error.message}: {error.why}" if error.why else error.message)
@@ -408,6 +429,7 @@ class Services:
         pytest_args: Sequence[str],
         output: TextIO,
         cleaned: list[str],
+        verifier: str = "off",
     ) -> RunDocument:
         """Run the conformance cases on guests of these profiles; the guests are gone when this returns.
 
@@ -436,7 +458,7 @@ class Services:
             named = named_paths(pytest_args)
             pool = run_provider(
                 lab, profiles=profiles, drivers=drivers, run_id=run_id, evidence=folder,
-                cases=[conformance_root(), *named],
+                cases=[conformance_root(), *named], verifier=verifier,
             )  # fmt: skip
             try:
                 return run_suite(pool, options, workers=workers, extra=pytest_args, output=output)

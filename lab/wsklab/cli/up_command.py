@@ -47,6 +47,7 @@ class _Order:
     fresh: bool
     driver: Path | None
     service: str
+    verifier: str
 
 
 def up(
@@ -63,25 +64,33 @@ def up(
         Path | None, typer.Option("--driver", metavar="FILE", help="Load this driver when the guest is ready.")
     ] = None,
     service: Annotated[str, typer.Option("--service", metavar="NAME", help="Service name of that driver.")] = "",
+    verifier: Annotated[
+        str, typer.Option("--verifier", metavar="MODE", help="How Driver Verifier watches that driver.")
+    ] = "off",
 ) -> int:
     """Start guests, wait until each is ready, say how to reach it and until when."""
     from wsklab.lease import expiry_after, parse_duration
+    from wsklab.verifier import require_ability
 
     span = parse_duration(ttl)
     existing_file(driver, "a driver image (.sys)")
     if service and driver is None:
         raise UsageError("--service names the service of --driver", why="no driver was given", fix="add --driver FILE")
+    if verifier != "off" and driver is None:
+        raise UsageError("--verifier is for --driver", why="no driver was given", fix="add --driver FILE")
     if name and count > 1:
         raise UsageError("--name and --count do not go together", why="names are unique", fix="leave one of them out")
     if name:
         check_guest_name(name)
     with cli.services.lab(cli.config()) as lab, cli.services.unfinished(lab) as run:
         chosen = one(lab.profiles.values(), profile, name=lambda p: p.name, what="profile", listing="wsklab guests")
+        if verifier != "off":
+            require_ability(chosen, verifier)
         _require_free(lab, name)
         cli.services.ensure_image(lab, chosen, cli.output)
         order = _Order(
             profile=chosen, count=count, name=name, expires=expiry_after(span),
-            fresh=fresh, driver=driver, service=service,
+            fresh=fresh, driver=driver, service=service, verifier=verifier,
         )  # fmt: skip
         guests = _make(cli, lab, order, run)
         for guest in guests:
@@ -174,7 +183,10 @@ class _Batch:
             services.wait_ready(self._lab, guest, order.profile, fresh=order.fresh)
             if order.driver is not None:
                 self._say(guest, f"loading {order.driver.name}")
-                services.deploy(self._lab, guest, order.driver, service=order.service, control=None, start=True)
+                services.deploy(
+                    self._lab, guest, order.driver, service=order.service, control=None, start=True,
+                    verifier=order.verifier,
+                )  # fmt: skip
         except LabError as error:
             if not self._stop.is_set():
                 self._say(guest, f"failed: {error.message}")

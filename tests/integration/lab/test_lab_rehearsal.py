@@ -50,7 +50,7 @@ def test_a_windows_is_installed_read_back_and_started(rehearsal: Rehearsal) -> N
 
 def test_an_error_dialog_is_found_and_the_logs_are_fetched(rehearsal: Rehearsal) -> None:
     """BIOS: a dialog that nobody answers; the error names the folder with the picture and Setup's log from the disk."""
-    with rehearsal.lab(dialog_s=6) as lab:
+    with rehearsal.lab(dialog_s=8) as lab:
         with pytest.raises(ImageError, match="waits for somebody") as caught:
             rehearsal.build(lab, "bios", "error")
         folder = Path(str(caught.value.evidence["folder"]))
