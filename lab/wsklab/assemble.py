@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,15 +19,16 @@ from types import TracebackType
 from wsklab import network
 from wsklab.admission import Limits, Room, require_room
 from wsklab.channel.protocol import Channel
-from wsklab.config import AccelerationSetting, LabConfig, ModeSetting, WireSetting, default_home
+from wsklab.config import LOCAL_HOST, AccelerationSetting, HostConfig, LabConfig, ModeSetting, WireSetting, default_home
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import DriverPackage
-from wsklab.domain_xml import Acceleration, HostEntry, NetworkSpec
-from wsklab.errors import HostError, HypervisorError
+from wsklab.domain_xml import Acceleration
+from wsklab.errors import HostError, HostFull, HypervisorError
 from wsklab.factory import GuestFactory
 from wsklab.gc_timer import GcTimer
 from wsklab.guest import Claim, Guest
 from wsklab.home import FileLock, Home, write_text
+from wsklab.hosts import HostSite, has_guests, open_host, unknown_host
 from wsklab.hypervisor.daemon import PrivateDaemon
 from wsklab.hypervisor.libvirt import LibvirtHypervisor
 from wsklab.hypervisor.probe import ProbeResult, probe_acceleration
@@ -35,7 +37,8 @@ from wsklab.image.install import Installer
 from wsklab.image.install_checks import InstallHost, processor_flags
 from wsklab.image.store import Image, ImageStore
 from wsklab.image.windows_media import WindowsMedium
-from wsklab.lease import FIRST_SLOT, LAST_SLOT, SlotClaim, SlotTable
+from wsklab.lab_network import lab_network, name_of_network
+from wsklab.lease import SlotClaim, SlotTable
 from wsklab.mode import ModeChoice, choose_mode, observe_host
 from wsklab.profile import GuestProfile, load_profiles, unknown_profile
 from wsklab.resources import images_root
@@ -103,6 +106,10 @@ class Lab:
         self._probe: ProbeResult | None = None
         self._site: Site | None = None
         self._stay = False
+        self._hosts: dict[str, HostSite] = {}
+        self._hosts_lock = threading.Lock()
+        #: Hosts with guests of ours that could not be reached, and why.
+        self.absent_hosts: dict[str, str] = {}
         self._starts = Starts()
 
     def __enter__(self) -> Lab:
@@ -120,10 +127,12 @@ class Lab:
         """Let go of the hypervisor; the last lab process without a guest leaves nothing running."""
         self.stop_starting()
         with self.home.locked("users"):
+            alone = not self._stay and self._users.held and self._users.try_acquire()
             try:
-                if not self._stay and self._users.held and self._users.try_acquire():
+                if alone:
                     self._leave_nothing()
             finally:
+                self._close_hosts(alone=alone)
                 if self._site is not None:
                     self._site.hypervisor.close()
                     self._site = None
@@ -156,8 +165,8 @@ class Lab:
 
     @property
     def lease_ender(self) -> LeaseEnder:
-        """Who ends leases here while nobody types a command."""
-        if self.private:
+        """Who ends leases while nobody types a command; the lab's daemon cannot reach other hosts."""
+        if self.private and not self._hosts:
             return LeaseEnder(kind="daemon", words="the lab's daemon ends it")
         if self.gc_timer.enabled:
             return LeaseEnder(kind="timer", words=f"{self.gc_timer.name}.timer ends it")
@@ -166,7 +175,7 @@ class Lab:
     @property
     def network_name(self) -> str:
         """The lab's isolated network."""
-        return f"wsklab-{self.home.short_id}"
+        return name_of_network(self.home)
 
     @property
     def timeouts(self) -> Timeouts:
@@ -277,7 +286,7 @@ class Lab:
     def _ensure_network(self, site: Site) -> None:
         """The network of guests that boot; forks on private wires need none."""
         with self.home.locked("network"):
-            site.hypervisor.ensure_network(self._network_spec(site.factory.subnet))
+            site.hypervisor.ensure_network(lab_network(self.home, site.factory.subnet))
 
     def _connect(self) -> Site:
         wires = None
@@ -343,18 +352,6 @@ class Lab:
             ciphers=self.config.ssh_ciphers or CIPHERS,
         )
 
-    def _network_spec(self, subnet: str) -> NetworkSpec:
-        return NetworkSpec(
-            name=self.network_name,
-            bridge=f"wsk{self.home.short_id}",
-            home=self.home.id,
-            address=f"{subnet}.1",
-            hosts=tuple(
-                HostEntry(mac=network.mac_of(slot), address=network.address_of(subnet, slot))
-                for slot in range(FIRST_SLOT, LAST_SLOT + 1)
-            ),
-        )
-
     def _subnet(self, hypervisor: Hypervisor, via: network.Via) -> str:
         """The first three numbers of the lab's network; kept as long as the network exists.
 
@@ -393,6 +390,81 @@ class Lab:
         finally:
             lock.release()
 
+    def start_user_guest(self, profile: GuestProfile, claim: Claim, host: str = "") -> Guest:
+        """A guest on the first host that has room for it: this one, then the others, the emptiest first.
+
+        Args:
+            host: only there; `local` is this host.
+
+        Raises:
+            HostFull: none has room; each one's reason is told. UsageError: there is no such host.
+        """
+        names = [LOCAL_HOST, *(config.name for config in self.config.hosts)]
+        if host and host not in names:
+            raise unknown_host(host, names)
+        refusals: dict[str, str] = {}
+        if host in {"", LOCAL_HOST}:
+            try:
+                return self.start_guest(profile, claim)
+            except HostFull as error:
+                if host or not self.config.hosts:
+                    raise
+                refusals[LOCAL_HOST] = error.message
+        image = self.ensure_image(profile)
+        if host:
+            return self._host(next(config for config in self.config.hosts if config.name == host)).start(
+                profile, image, claim
+            )
+        for site in self._host_sites(names[1:], refusals):
+            try:
+                return site.start(profile, image, claim)
+            except HostError as error:
+                refusals[site.name] = error.message
+        raise HostFull(
+            "no host has room for one more guest",
+            why="; ".join(f"{name}: {why}" for name, why in refusals.items()),
+            fix="`wsklab list` shows the guests, `wsklab down NAME` gives one back",
+            evidence={"hosts": refusals},
+        )
+
+    def _host_sites(self, names: Sequence[str], refusals: dict[str, str]) -> list[HostSite]:
+        """These hosts, connected, the one with the most memory to spare first; why others are not among them."""
+        sites = []
+        for config in self.config.hosts:
+            if config.name in names:
+                try:
+                    sites.append(self._host(config))
+                except HostError as error:
+                    refusals[config.name] = f"{error.message}: {error.why}"
+        return sorted(sites, key=lambda site: site.room.memory_available, reverse=True)
+
+    def _host(self, config: HostConfig) -> HostSite:
+        """The host, connected; leases that are over are ended there first."""
+        with self._hosts_lock:
+            if config.name not in self._hosts:
+                site = open_host(
+                    config,
+                    self.home,
+                    opener=self._open_channel,
+                    limits=self.limits,
+                    subnets=self.config.subnets,
+                    timeout_scale=self.config.timeout_scale,
+                )
+                self._hosts[config.name] = site
+                site.sweeper(self._alone).expire()
+            return self._hosts[config.name]
+
+    def _hosts_with_guests(self) -> list[HostSite]:
+        """Only those where the home has anything; what cannot be reached is noted in `absent_hosts`."""
+        names = [config.name for config in self.config.hosts if has_guests(self.home, config.name)]
+        return self._host_sites(names, self.absent_hosts) if names else []
+
+    def _close_hosts(self, *, alone: bool) -> None:
+        while self._hosts:
+            _, site = self._hosts.popitem()
+            with contextlib.suppress(HostError):
+                site.close(alone=alone)
+
     def stop_starting(self) -> None:
         """End what other threads are still making; nothing of it is left when this returns."""
         self._starts.stop(Deadline.after(_STOP_S))
@@ -412,9 +484,12 @@ class Lab:
         )
 
     def guests(self) -> list[Guest]:
-        """Every guest of this home."""
+        """Every guest of this home, on whichever host."""
         site = self.running_site()
-        return site.factory.existing() if site is not None else []
+        found = site.factory.existing() if site is not None else []
+        for host in self._hosts_with_guests():
+            found += host.factory.existing()
+        return sorted(found, key=lambda guest: guest.name)
 
     def expire(self) -> SweepReport:
         """Only end the users' leases that are over; whatever else runs stays, the daemon included.
@@ -426,7 +501,10 @@ class Lab:
 
     def sweep(self, *, dry_run: bool = False) -> SweepReport:
         """gc: remove what nobody needs."""
-        return self._sweeper(self.running_site()).sweep(dry_run=dry_run)
+        report = self._sweeper(self.running_site()).sweep(dry_run=dry_run)
+        for host in self._hosts_with_guests():
+            report.join(host.sweeper(self._alone).sweep(dry_run=dry_run))
+        return report
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:

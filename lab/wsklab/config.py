@@ -16,16 +16,19 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wsklab.errors import ConfigError
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
+    "LOCAL_HOST",
     "RESERVED_ENVIRONMENT",
     "SYSTEM_HOME",
     "AccelerationSetting",
+    "HostConfig",
     "LabConfig",
     "ModeSetting",
     "WireSetting",
@@ -40,6 +43,8 @@ ENVIRONMENT_PREFIX = "WSKLAB_"
 RESERVED_ENVIRONMENT = "WSKLAB_INTERNAL_"
 #: The store in system mode: QEMU runs as another user there and cannot enter a home folder of mode 0700.
 SYSTEM_HOME = Path("/var/lib/wsklab")
+#: The name of the host that the lab itself is on, beside those of the setting `hosts`.
+LOCAL_HOST = "local"
 
 
 class ModeSetting(enum.StrEnum):
@@ -64,6 +69,46 @@ class WireSetting(enum.StrEnum):
     AUTO = "auto"
     PRIVATE = "private"
     SHARED = "shared"
+
+
+class HostConfig(BaseModel):
+    """Another host for guests of `wsklab up`: a table `[[hosts]]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,19}$", description="Its name for people, and in the names of its guests."
+    )
+    uri: str = Field(description="Its libvirt, such as qemu+ssh://lab@rack1/system.")
+    ssh: str = Field(default="", description="How ssh names it, such as lab@rack1; default: user and host of the URI.")
+    ssh_options: tuple[str, ...] = Field(
+        default=(), description="Further options of ssh and scp; most belong into ~/.ssh/config instead."
+    )
+    store: Path = Field(default=SYSTEM_HOME, description="Folder there that the group libvirt shares.")
+    acceleration: AccelerationSetting = Field(
+        default=AccelerationSetting.AUTO, description="auto: kvm where the user may open /dev/kvm there."
+    )
+    memory_reserve_mib: int = Field(default=1024, ge=0, description="Memory that admission leaves alone, in MiB.")
+    disk_reserve_mib: int = Field(default=2048, ge=0, description="Space that admission leaves alone, in MiB.")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> HostConfig:
+        if self.name == LOCAL_HOST:
+            raise ValueError(f"{LOCAL_HOST} is this host's own name")
+        if not self.target:
+            raise ValueError(f"the uri {self.uri} names no host for ssh: give ssh as well")
+        return self
+
+    @property
+    def target(self) -> str:
+        """How `ssh` names it."""
+        if self.ssh:
+            return self.ssh
+        parts = urlsplit(self.uri)
+        if not parts.scheme.endswith("+ssh") or not parts.hostname:
+            return ""
+        user = f"{parts.username}@" if parts.username else ""
+        return f"ssh://{user}{parts.hostname}:{parts.port}" if parts.port else f"{user}{parts.hostname}"
 
 
 class LabConfig(BaseModel):
@@ -134,6 +179,9 @@ class LabConfig(BaseModel):
         default="auto",
         description="pytest-xdist workers of a run; 0 runs in the controller; auto: by guests and cores.",
     )
+    hosts: tuple[HostConfig, ...] = Field(
+        default=(), description="Other hosts for guests of `wsklab up`, each a table [[hosts]]; see docs/hosts.md."
+    )
     results_dir: Path = Field(default=Path("results"), description="Where runs leave their folder.")
     ssh_ciphers: tuple[str, ...] = Field(
         default=(), description="SSH ciphers to offer, strongest wish first; default: the library's own order."
@@ -146,6 +194,14 @@ class LabConfig(BaseModel):
             network = ipaddress.IPv4Network(subnet)
             if not network.is_private:
                 raise ValueError(f"{subnet} is not a private network")
+        return value
+
+    @field_validator("hosts")
+    @classmethod
+    def _names_are_unique(cls, value: tuple[HostConfig, ...]) -> tuple[HostConfig, ...]:
+        names = [host.name for host in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two hosts have the same name")
         return value
 
 
@@ -275,9 +331,23 @@ def _translate(problem: ValidationError, sources: Mapping[str, str]) -> ConfigEr
     key = str(first["loc"][0]) if first["loc"] else ""
     source = sources.get(key, "command line")
     field = LabConfig.model_fields.get(key)
+    if len(first["loc"]) > 1 and first["type"] == "extra_forbidden":
+        return _unknown_in_table(key, str(first["loc"][-1]), source)
     return ConfigError(
-        f"setting {key!r} from {source} does not fit: {first['msg'].lower()}",
+        f"setting {'.'.join(str(part) for part in first['loc'])!r} from {source} does not fit: {first['msg'].lower()}",
         why=f"it was given as {first.get('input')!r}",
         fix=(field.description or "") if field is not None else "remove it",
         evidence={"file": source, "key": key, "nearest": ""},
+    )
+
+
+def _unknown_in_table(table: str, key: str, source: str) -> ConfigError:
+    """A key that no `[[hosts]]` table has."""
+    close = difflib.get_close_matches(key, HostConfig.model_fields, n=1, cutoff=0.5)
+    nearest = close[0] if close else ""
+    return ConfigError(
+        f"unknown key {key!r} in [[{table}]] of {source}",
+        why=f"the nearest known one is {nearest!r}" if nearest else f"known: {', '.join(HostConfig.model_fields)}",
+        fix=f"write {nearest!r}, or remove it" if nearest else "remove it",
+        evidence={"file": source, "key": f"{table}.{key}", "nearest": nearest},
     )

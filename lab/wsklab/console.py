@@ -72,6 +72,10 @@ class ConsoleLog:
         kept = self.text().rstrip("\n").split("\n")[-lines:]
         return "\n".join(line if len(line) <= _LINE_MAX else line[:_LINE_MAX] + " ..." for line in kept)
 
+    def follower(self) -> ConsoleFollower:
+        """What is printed from now on."""
+        return ConsoleFollower(self.path)
+
     def contains(self, pattern: str | re.Pattern[str]) -> bool:
         """Whether a regular expression matches somewhere in `text`."""
         return re.search(pattern, self.text(), re.MULTILINE) is not None

@@ -7,20 +7,20 @@ half-way leaves something that `sweep` finds. It boots, or it continues from a t
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wsklab import network, qemu_img
+from wsklab import network
 from wsklab.answer_file import GUEST_ACCOUNT
 from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
 from wsklab.domain_mark import DomainMetadata
 from wsklab.domain_xml import Acceleration, DiskSpec, DomainSpec, MemoryFile, NicSpec, render_domain_xml
 from wsklab.errors import DeadlineExceeded, HostError, HypervisorError, UsageError
 from wsklab.guest import GUEST_USER, ChannelOpener, Claim, Guest, GuestRecord, directory_lock, read_record, write_record
+from wsklab.guest_files import GuestFiles, LocalFiles
 from wsklab.home import Home
 from wsklab.hypervisor.protocol import Domain, Hypervisor
 from wsklab.image.store import Image
@@ -28,6 +28,8 @@ from wsklab.lease import FIRST_SLOT, SlotClaim, SlotTable
 from wsklab.profile import GuestProfile
 
 __all__ = ["GuestFactory", "StartPlan"]
+
+_HERE = LocalFiles()
 
 # How long a failed start waits for a hypervisor that is being restarted, to take back what it began.
 _UNDO_S = 15.0
@@ -76,6 +78,8 @@ class GuestFactory:
         subnet: the first three numbers of its addresses, such as `192.168.213`.
         wires: makes private wires; None where none can be made.
         acceleration: what the probe found.
+        files: where the guests' files are.
+        label: stands in made-up names between profile and slot.
         admit: raises when the host has no room beside the guests of all homes; None lets everybody in.
     """
 
@@ -90,6 +94,8 @@ class GuestFactory:
     timeouts: Timeouts
     opener: ChannelOpener
     now: Callable[[], str]
+    files: GuestFiles = _HERE
+    label: str = ""
     admit: Callable[[SlotClaim, Sequence[SlotClaim]], None] | None = None
 
     def domain_name(self, name: str) -> str:
@@ -133,21 +139,16 @@ class GuestFactory:
             try:
                 spec = self._spec(profile, image, record, directory, claim=claim, plan=chosen)
                 domain = self._define(spec, record, directory)
-                self._make_disk(profile, spec.disks[0])
+                disk = spec.disks[0]
+                begins = disk.backing[0] if disk.backing else profile.disk_gib << 30
+                self.files.make(directory, begins, chosen.console, self.timeouts.after(30))
                 if chosen.prepare is not None:
                     chosen.prepare(directory)
-                _prepare_console(directory / "console.log", chosen.console)
                 self._power_on(domain, spec, record, chosen, paused=paused)
                 return self._guest(record, directory, domain, asked_at=asked_at)
             except BaseException:
                 self._undo(record, directory)
                 raise
-
-    def _make_disk(self, profile: GuestProfile, disk: DiskSpec) -> None:
-        if disk.backing:
-            qemu_img.create_overlay(disk.backing[0], disk.path, self.timeouts.after(30))
-        else:
-            qemu_img.create_empty(disk.path, profile.disk_gib << 30, self.timeouts.after(30))
 
     def _power_on(
         self, domain: Domain, spec: DomainSpec, record: GuestRecord, plan: StartPlan, *, paused: bool
@@ -186,14 +187,15 @@ class GuestFactory:
             with contextlib.suppress(HostError):
                 self.wires.remove(record.wire)
         self.slots.release(record.slot, directory)
-        shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(HostError):
+            self.files.remove(directory)
 
     def _record(
         self, profile: GuestProfile, image: Image | None, claim: Claim, plan: StartPlan, *, identity: str, slot: int
     ) -> GuestRecord:
         wire = network.Wires.name_of(slot) if plan.private_wire else ""
         return GuestRecord(
-            name=claim.name or f"{profile.name}-{slot}",
+            name=claim.name or f"{profile.name}{self.label}-{slot}",
             profile=profile.name,
             kind=profile.kind,
             uuid=identity,
@@ -268,7 +270,7 @@ class GuestFactory:
             memory_mib=profile.memory_mib,
             disks=(
                 DiskSpec(
-                    path=directory / "overlay.qcow2",
+                    path=self.files.place(directory) / "overlay.qcow2",
                     bus=profile.disk_bus,
                     backing=(*plan.backing, image.disk) if image is not None else (),
                     boot=1 if plan.discs else 0,
@@ -286,7 +288,7 @@ class GuestFactory:
             # The variables are the guest's own and begin empty: Windows starts from the disk's default path as well.
             nvram=directory / "nvram.fd" if profile.firmware == "uefi" else None,
             windows=windows,
-            console_log=directory / "console.log",
+            console_log=self.files.place(directory) / "console.log",
             memory_file=plan.memory,
             incoming=plan.state is not None,
         )
@@ -317,19 +319,9 @@ class GuestFactory:
             domain=domain,
             via=self.wires.via(record.wire) if record.wire and self.wires is not None else self.via,
             wires=self.wires,
+            files=self.files,
             asked_at=asked_at,
             key=self.home.guest_key(),
             opener=self.opener,
             timeouts=self.timeouts,
         )
-
-
-def _prepare_console(path: Path, before: Path | None) -> None:
-    """Make the log before the log daemon does, so that the lab's user can read what root writes.
-
-    Args:
-        before: what a fork's template had printed by then.
-    """
-    path.touch(mode=0o664)
-    if before is not None:
-        path.write_bytes(before.read_bytes())

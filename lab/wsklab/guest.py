@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wsklab import network
 from wsklab.channel.protocol import Channel
-from wsklab.console import ConsoleLog
 from wsklab.deadline import Deadline, NotYet, Timeouts, pause, wait_until
 from wsklab.errors import (
     BootError,
@@ -31,6 +29,7 @@ from wsklab.errors import (
     HypervisorError,
     LabError,
 )
+from wsklab.guest_files import GuestFiles, LocalFiles
 from wsklab.home import open_lock
 from wsklab.hypervisor.protocol import Domain, DomainState
 from wsklab.lease import SlotTable
@@ -49,6 +48,7 @@ __all__ = [
 GUEST_USER = "Administrator"
 _SSH_PORT = 22
 _RECORD = "guest.json"
+_HERE = LocalFiles()
 
 
 class ChannelOpener(Protocol):
@@ -135,6 +135,7 @@ class Guest:
         opener: ChannelOpener,
         timeouts: Timeouts,
         wires: network.Wires | None = None,
+        files: GuestFiles = _HERE,
         asked_at: float | None = None,
     ) -> None:
         self.record = record
@@ -142,12 +143,13 @@ class Guest:
         self.domain = domain
         self.via = via
         self.key = key
-        self.console = ConsoleLog(directory / "console.log")
+        self.console = files.console(directory)
         self.asked_at = time.monotonic() if asked_at is None else asked_at
         self.is_ready = False
         self._opener = opener
         self._timeouts = timeouts
         self._wires = wires
+        self._files = files
 
     @property
     def name(self) -> str:
@@ -158,6 +160,11 @@ class Guest:
     def address(self) -> tuple[str, int]:
         """Address and port of its SSH server, on its wire."""
         return self.record.address, _SSH_PORT
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How slow it is."""
+        return self._timeouts
 
     @property
     def age_s(self) -> float:
@@ -260,7 +267,7 @@ class Guest:
                 self._wires.remove(self.record.wire)
             # before the files: a slot whose directory is gone is a stale one for every sweep beside us
             slots.release(self.record.slot, self.directory)
-            shutil.rmtree(self.directory, ignore_errors=True)
+            self._files.remove(self.directory)
 
 
 def write_record(directory: Path, record: GuestRecord) -> None:

@@ -6,12 +6,11 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from wsklab.channel.protocol import Stream
-from wsklab.console import ConsoleFollower
+from wsklab.console import ConsoleLog
 from wsklab.deadline import Deadline, pause
 from wsklab.errors import DeadlineExceeded, LabError
 from wsklab.guest_logs import LineSplitter
@@ -44,9 +43,9 @@ class LogFeed:
             thread.join(5)
         self._held.close()
 
-    def add_console(self, name: str, path: Path) -> None:
+    def add_console(self, name: str, console: ConsoleLog) -> None:
         """What is printed on a console from now on."""
-        follower = self._held.enter_context(ConsoleFollower(path))
+        follower = self._held.enter_context(console.follower())
 
         def read() -> bytes:
             data = follower.read()

@@ -11,6 +11,8 @@ import ctypes
 import ipaddress
 import json
 import os
+import select
+import shlex
 import socket
 import struct
 import threading
@@ -21,7 +23,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from wsklab.deadline import Deadline
 from wsklab.errors import ChannelLost, HostError, UsageError
-from wsklab.process import run
+from wsklab.process import run, spawn
 
 __all__ = [
     "CANDIDATE_SUBNETS",
@@ -37,6 +39,7 @@ __all__ = [
     "free_subnet",
     "inside",
     "interfaces",
+    "jump_argv",
     "listen",
     "mac_of",
 ]
@@ -46,6 +49,12 @@ T = TypeVar("T")
 _CLONE_NEWNET: Final = 0x40000000  # <linux/sched.h>
 
 _IP_TIMEOUT_S: Final = 10.0
+
+_SSH_PORT: Final = 22
+_FORK_S: Final = 10.0
+
+# How long a connection through another host may be silent before it is taken for a good one.
+_SILENCE_S: Final = 2.0
 
 CANDIDATE_SUBNETS: Final = tuple(f"192.168.{third}" for third in range(213, 253))
 """First three numbers of the /24 networks that the lab may take for itself."""
@@ -70,9 +79,13 @@ class Via:
 
     Attributes:
         netns: path of a network namespace such as `/proc/1234/ns/net`; None: the host's own.
+        jump: for an address that only another host reaches: the `ssh` command line to that host, the host last.
+        host: that host's name in the settings, or "".
     """
 
     netns: Path | None = None
+    jump: tuple[str, ...] = ()
+    host: str = ""
 
 
 class _Box(Generic[T]):
@@ -247,6 +260,8 @@ def connect(via: Via, address: tuple[str, int], deadline: Deadline) -> socket.so
         DeadlineExceeded: no answer at all in time.
         HostError: the namespace cannot be entered.
     """
+    if via.jump:
+        return _connect_by_ssh(via, address, deadline)
     connection = inside(via, lambda: socket.socket(_family(address), socket.SOCK_STREAM))
     try:
         # 0 would mean non-blocking; a deadline that has just passed still gets one short try
@@ -264,6 +279,45 @@ def connect(via: Via, address: tuple[str, int], deadline: Deadline) -> socket.so
         connection.close()
         raise
     return connection
+
+
+def jump_argv(via: Via, address: str) -> list[str]:
+    """The `ssh` command line whose standard streams are a connection to `address` (host:port) beyond that host."""
+    *ssh, host = via.jump
+    return [*ssh, "-W", address, host]
+
+
+def _connect_by_ssh(via: Via, address: tuple[str, int], deadline: Deadline) -> socket.socket:
+    """A connection that another host makes for us. OpenSSH does not say that it is made, only that it is not."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            argv = ["setsid", "--fork", *jump_argv(via, f"{address[0]}:{address[1]}")]
+            spawn(argv, connection=theirs).wait(Deadline.after(_FORK_S))
+        _await_speech(ours, via, address, deadline)
+    except BaseException:
+        ours.close()
+        raise
+    return ours
+
+
+def _await_speech(connection: socket.socket, via: Via, address: tuple[str, int], deadline: Deadline) -> None:
+    """Nothing, when the other side speaks; an SSH server does so first. Others wait for us: silence is their yes.
+
+    Raises:
+        ChannelLost: the other side is not there. DeadlineExceeded: an SSH server says nothing.
+    """
+    first = address[1] == _SSH_PORT
+    limit = deadline if first else deadline.sooner(_SILENCE_S)
+    readable = select.select([connection], [], [], limit.remaining_s)[0]
+    if readable and not connection.recv(1, socket.MSG_PEEK):
+        raise ChannelLost(
+            f"cannot connect to {address[0]}:{address[1]}",
+            why=f"{via.host} refuses, or cannot reach it",
+            fix=f"try: {shlex.join(via.jump)} true",
+        )
+    if first and not readable:
+        raise deadline.exceeded(f"{address[0]}:{address[1]} beyond {via.host} to speak", last="no answer")
 
 
 def listen(via: Via, address: tuple[str, int], *, backlog: int = 16) -> socket.socket:
@@ -414,7 +468,10 @@ def _family(address: tuple[str, int]) -> int:
 
 def _ip(via: Via, *words: str) -> list[dict[str, Any]]:
     deadline = Deadline.after(_IP_TIMEOUT_S)
-    result = inside(via, lambda: run(["ip", "-j", *words], deadline=deadline, output_limit=1 << 24))
+    argv = ["ip", "-j", *words]
+    if via.jump:
+        argv = [*via.jump, shlex.join(argv)]
+    result = inside(via, lambda: run(argv, deadline=deadline, output_limit=1 << 24))
     entries = json.loads(result.stdout or "[]")
     return [entry for entry in entries if isinstance(entry, dict) and entry]
 

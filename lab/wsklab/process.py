@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -174,11 +175,13 @@ def spawn(
     cwd: Path | None = None,
     new_session: bool = True,
     pass_fds: Sequence[int] = (),
+    connection: socket.socket | None = None,
 ) -> Child:
     """Start a command that stays.
 
     Args:
         argv: program and arguments.
+        connection: a socket that is its standard input and output; the caller closes its own copy.
         stdout: file that its standard output is appended to; None discards it.
         stderr: the same for standard error; may be the same path.
         env: as in `run`.
@@ -194,8 +197,8 @@ def spawn(
     with _sink(stdout) as out, _sink(stderr) as err:
         process = _start(
             words,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdin=subprocess.DEVNULL if connection is None else connection.fileno(),
+            stdout=out if connection is None else connection.fileno(),
             stderr=err,
             cwd=cwd,
             env=env,

@@ -26,6 +26,7 @@ from wsklab.domain_mark import DomainMetadata
 from wsklab.errors import DeadlineExceeded, DomainGone, HypervisorError
 from wsklab.factory import GuestFactory
 from wsklab.guest import Guest, read_record
+from wsklab.guest_files import LocalFiles
 from wsklab.home import Home
 from wsklab.hypervisor.protocol import Domain, DomainState, Hypervisor
 from wsklab.lease import SPARE, LeaseState, SlotTable, lease_state
@@ -54,6 +55,11 @@ class SweepReport:
 
     removed: list[Removed] = field(default_factory=list)
     kept: int = 0
+
+    def join(self, other: SweepReport) -> None:
+        """Add what another sweep did; what both saw counts once."""
+        self.removed += [item for item in other.removed if item not in self.removed]
+        self.kept += other.kept
 
     def add(self, kind: str, name: str, why: str) -> None:
         """Note one removal."""
@@ -151,7 +157,7 @@ class Sweeper:
                     continue
                 report.add("directory", directory.name, "no domain uses it")
                 if not dry_run:
-                    shutil.rmtree(directory, ignore_errors=True)
+                    (self.factory.files if self.factory else LocalFiles()).remove(directory)
 
     def _has_domain(self, directory: Path) -> bool:
         if self.hypervisor is None:

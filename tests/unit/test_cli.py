@@ -79,7 +79,7 @@ class FakeGuest:
             why="", ready_s=4.5, dirty="",
         )  # fmt: skip
         self.key = directory / "key"
-        self.via = SimpleNamespace(netns=netns)
+        self.via = SimpleNamespace(netns=netns, jump=(), host="")
         self.address = ("192.168.213.10", 22)
         self.metadata = SimpleNamespace(expires="2030-01-01T00:00:00Z", owner="me", purpose="user", run="")
         self.domain = SimpleNamespace(metadata=lambda: self.metadata, state=lambda: "running")
@@ -96,6 +96,7 @@ class FakeLab:
         self._guests = guests
         self.home = SimpleNamespace(root=home, run_is_alive=lambda run: run == "alive")
         self.owner = "me"
+        self.absent_hosts: dict[str, str] = {}
         self.lease_ender = SimpleNamespace(kind="daemon", words="the lab's daemon ends it")
         self.choice = ModeChoice(mode=ModeSetting.PRIVATE, why="a test says so")
         self.timeouts = Timeouts(scale=1.0)
@@ -160,7 +161,7 @@ class FakeServices(Services):
         """Seven seconds; a fresh boot is not known."""
         return None if fresh else 7.0
 
-    def start_guest(self, lab: Any, profile: Any, *, name: str, expires: str, run: str, fresh: bool) -> Any:
+    def start_guest(self, lab: Any, profile: Any, *, name: str, expires: str, run: str, fresh: bool, host: str) -> Any:
         """Start, or fail from the second guest on."""
         with self.lock:
             if self.error is not None and len(self.known) >= 1:
@@ -384,7 +385,7 @@ def test_up_document(services: FakeServices) -> None:
 
     (guest,) = answer.document["guests"]
     assert set(guest) == {
-        "name", "profile", "kind", "address", "via", "ssh", "method", "why", "ready_s", "dirty", "expires",
+        "name", "profile", "kind", "address", "host", "via", "ssh", "method", "why", "ready_s", "dirty", "expires",
     }  # fmt: skip
     assert (guest["via"], guest["ssh"][0], guest["ssh"][-1]) == (None, "ssh", "Administrator@192.168.213.10")
 
@@ -684,6 +685,41 @@ def test_interrupted_run_prints_its_document(tmp_path: Path) -> None:
     document = answer.document
     assert (answer.code, document["exit_code"], document["error"]["class"]) == (130, 130, "Interrupted")
     assert {"run_id", "wall_s", "results_dir", "guests", "results", "totals"} <= set(document)
+
+
+# -- other hosts ---------------------------------------------------------------------------------------------------
+
+
+def test_a_guest_on_another_host_is_reached_through_it(tmp_path: Path) -> None:
+    """The printed command line jumps; `list` shows the host."""
+    services = FakeServices(tmp_path, ["near"])
+    far = FakeGuest("far", tmp_path)
+    far.via = SimpleNamespace(netns=None, jump=("ssh", "-F", "/a b", "me@rack1"), host="rack1")
+    services.known.append(far)
+
+    rows = {row["name"]: row for row in call(services, "list", "--json").document["guests"]}
+    assert (rows["near"]["host"], rows["far"]["host"]) == ("local", "rack1")
+    assert "ProxyCommand=ssh -F '/a b' -W [%h]:%p me@rack1" in rows["far"]["ssh"]
+    assert _openssh_reads("-F", "none", *rows["far"]["ssh"][1:])["hostname"] == "192.168.213.10"
+    assert "rack1" in call(services, "list").out
+    assert "rack1" not in call(services, "list", "near").out
+
+
+def test_a_host_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
+    """Its guests are missing in the list; a name that nobody has may be one of them."""
+
+    class Absent(FakeServices):
+        @contextlib.contextmanager
+        def lab(self, config: LabConfig) -> Iterator[Any]:  # type: ignore[override]
+            with super().lab(config) as lab:
+                lab.absent_hosts = {"rack1": "no route"}
+                yield lab
+
+    listed = call(Absent(tmp_path, ["a"]), "list", "--json")
+    assert listed.document["absent_hosts"] == {"rack1": "no route"}
+    assert "host rack1 is not reachable" in listed.err
+    missing = call(Absent(tmp_path, ["a"]), "down", "far")
+    assert (missing.code, "rack1 is not reachable" in missing.err) == (exits.LAB, True)
 
 
 # -- screenshots and logs ------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsklab.config import ModeSetting, config_schema, default_home, load_config
+from wsklab.config import LabConfig, ModeSetting, config_schema, default_home, load_config
 from wsklab.errors import ConfigError
 
 
@@ -171,3 +171,51 @@ def test_neither_a_number_nor_auto(tmp_path: Path, text: str) -> None:
     """Told with the setting's name and where it came from."""
     with pytest.raises(ConfigError, match="workers"):
         load(tmp_path, environ={}, options={"workers": text})
+
+
+# -- other hosts ---------------------------------------------------------------------------------------------------
+
+
+def _load(tmp_path: Path, text: str) -> LabConfig:
+    (tmp_path / "wsklab.toml").write_text(text)
+    return load_config(environ={}, folder=tmp_path, user_home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "target"),
+    [
+        ('uri = "qemu+ssh://lab@rack1/system"', "lab@rack1"),
+        ('uri = "qemu+ssh://rack1:2222/system"', "ssh://rack1:2222"),
+        ('uri = "qemu+libssh2+ssh://a@b:9/system"', "ssh://a@b:9"),
+        ('uri = "qemu+tls://rack1/system"\nssh = "me@rack1"', "me@rack1"),
+    ],
+)
+def test_a_host_is_named_for_ssh_by_its_uri(tmp_path: Path, lines: str, target: str) -> None:
+    """Who gives the URI of libvirt need not repeat the host."""
+    (host,) = _load(tmp_path, f'[[hosts]]\nname = "rack1"\n{lines}\n').hosts
+    assert (host.target, host.store) == (target, Path("/var/lib/wsklab"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[hosts]]\nname = "a"\nuri = "qemu+tls://rack1/system"', "give ssh as well"),
+        ('[[hosts]]\nname = "local"\nuri = "qemu+ssh://a/system"', "this host's own name"),
+        ('[[hosts]]\nname = "A b"\nuri = "qemu+ssh://a/system"', "hosts.0.name"),
+        ('[[hosts]]\nuri = "qemu+ssh://a/system"', "hosts.0.name"),
+        ('[[hosts]]\nname = "a"\nuri = "qemu+ssh://a/system"\n' * 2, "two hosts have the same name"),
+        ('[[hosts]]\nname = "a"\nuri = "qemu+ssh://a/system"\nmemory_reserve = 3', "'memory_reserve'"),
+    ],
+)
+def test_hosts_that_do_not_fit(tmp_path: Path, text: str, said: str) -> None:
+    """The place in the table, or the mistake in words."""
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, text)
+    assert said in caught.value.message
+
+
+def test_an_unknown_key_of_a_host_names_the_nearest(tmp_path: Path) -> None:
+    """As for settings at the top."""
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, '[[hosts]]\nname = "a"\nuri = "qemu+ssh://a/system"\nstroe = "/x"')
+    assert caught.value.evidence["nearest"] == "store"

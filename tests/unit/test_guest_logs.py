@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsklab.channel.fake import Ended, FakeChannel
+from wsklab.console import ConsoleLog
 from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.errors import ChannelProtocolError, GuestCommandError, UsageError
 from wsklab.guest_logs import GuestLog, LineSplitter, LogSource, log_of
@@ -127,7 +128,7 @@ def test_a_feed_brings_several_logs_together(tmp_path: Path) -> None:
     says = _Says()
     stream = FakeChannel(streams={"x": lambda: says}).open_stream("x", _soon())
     with LogFeed() as feed:
-        feed.add_console("console", console)
+        feed.add_console("console", ConsoleLog(console))
         feed.add_stream("driver", stream, DRIVER.keeps)
         says.reply(f"{LIBRARY}\n{PRINTED}\n".encode())
         assert feed.get(10) == ("driver", PRINTED)

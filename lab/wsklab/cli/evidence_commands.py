@@ -136,7 +136,7 @@ def logs(
         reader = _Reader(lab, guest, everything=everything)
         with contextlib.ExitStack() as channels, LogFeed() as feed:
             if follow and LogSource.CONSOLE in chosen:
-                feed.add_console(LogSource.CONSOLE, guest.console.path)
+                feed.add_console(LogSource.CONSOLE, guest.console)
             rows = [reader.tail(one, lines) for one in chosen]
             if source and all(row["error"] for row in rows):
                 raise reader.errors[chosen[0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -14,13 +16,16 @@ from wsklab.cli.names import matching, one
 from wsklab.cli.runtime import Runtime, command
 from wsklab.cli.ssh_access import ssh_access, ssh_config
 from wsklab.cli.times import moment, until
-from wsklab.errors import DomainGone, LabError
+from wsklab.errors import DomainGone, HostError, LabError, UsageError
 
 if TYPE_CHECKING:
     from wsklab.assemble import Lab
     from wsklab.guest import Guest
 
-__all__ = ["TTL", "Name", "Names", "describe", "guest_rows", "register", "select_guest", "select_guests"]
+#: The host that the lab is on, as `--host` and the documents name it (`wsklab.config.LOCAL_HOST`).
+LOCAL_HOST = "local"
+
+__all__ = ["LOCAL_HOST", "TTL", "Name", "Names", "describe", "guest_rows", "register", "select_guest", "select_guests"]
 
 #: How long a guest stays when no --ttl is given.
 TTL = "4h"
@@ -48,6 +53,7 @@ def describe(cli: Runtime, lab: Lab, guest: Guest) -> dict[str, object]:
         "profile": guest.record.profile,
         "kind": guest.record.kind,
         "address": guest.address[0],
+        "host": guest.via.host or LOCAL_HOST,
         "via": None if netns is None else {"netns": str(netns)},
         "ssh": ssh_access(cli, lab, guest).argv(),
         "method": guest.record.method,
@@ -79,7 +85,9 @@ def select_guests(lab: Lab, patterns: list[str]) -> list[Guest]:
     Raises:
         UsageError: a pattern fits none.
     """
-    return matching(lab.guests(), patterns, name=lambda g: g.name, what="guest", listing="wsklab list")
+    guests = lab.guests()
+    with _missing_hosts_told(lab):
+        return matching(guests, patterns, name=lambda g: g.name, what="guest", listing="wsklab list")
 
 
 def select_guest(lab: Lab, name: str) -> Guest:
@@ -88,7 +96,25 @@ def select_guest(lab: Lab, name: str) -> Guest:
     Raises:
         UsageError: none, or several.
     """
-    return one(lab.guests(), name, name=lambda g: g.name, what="guest", listing="wsklab list")
+    guests = lab.guests()
+    with _missing_hosts_told(lab):
+        return one(guests, name, name=lambda g: g.name, what="guest", listing="wsklab list")
+
+
+@contextlib.contextmanager
+def _missing_hosts_told(lab: Lab) -> Iterator[None]:
+    """A name that nobody has may be that of a guest on a host that cannot be reached."""
+    try:
+        yield
+    except UsageError as error:
+        for host, why in lab.absent_hosts.items():
+            raise HostError(
+                f"{error.message}, as far as can be seen: host {host} is not reachable",
+                why=why,
+                fix="try again when it is; `wsklab list` tells",
+                evidence=error.evidence,
+            ) from error
+        raise
 
 
 def list_guests(
@@ -106,12 +132,16 @@ def list_guests(
         if as_ssh_config:
             return _print_ssh_config(cli, lab, names)
         rows = guest_rows(cli, lab, names)
-    cli.output.document({"guests": rows})
+        absent = dict(lab.absent_hosts)
+    cli.output.document({"guests": rows, "absent_hosts": absent})
+    for host, why in absent.items():
+        cli.output.note(f"host {host} is not reachable, its guests are missing here: {why}")
     if not rows:
         cli.output.line("no guests; `wsklab up PROFILE` makes one, `wsklab guests` shows the profiles")
         return exits.OK
     now = datetime.now(UTC).astimezone()
-    columns = ("name", "profile", "kind", "state", "owner", "purpose", "address", "method", "expires")
+    somewhere = ("host",) if any(row["host"] != LOCAL_HOST for row in rows) else ()
+    columns = ("name", "profile", "kind", "state", *somewhere, "owner", "purpose", "address", "method", "expires")
     shown = [
         row
         | ({"state": f"{row['state']}, dirty"} if row["dirty"] else {})

@@ -123,12 +123,18 @@ class Services:
         run = f"up-{uuid.uuid4().hex[:12]}"
         return _naming(run, lab.home.run_alive(run))
 
-    def start_guest(self, lab: Lab, profile: GuestProfile, *, name: str, expires: str, run: str, fresh: bool) -> Guest:
-        """Start a guest that will belong to this user (`hand_over`); it boots when this returns."""
+    def start_guest(
+        self, lab: Lab, profile: GuestProfile, *, name: str, expires: str, run: str, fresh: bool, host: str
+    ) -> Guest:
+        """Start a guest that will belong to this user (`hand_over`); it boots when this returns.
+
+        Args:
+            host: where; "" is where there is room.
+        """
         from wsklab.guest import Claim
 
         claim = Claim(owner=lab.owner, purpose="user", run=run, expires=expires, name=name, fresh=fresh)
-        return lab.start_guest(profile, claim)
+        return lab.start_user_guest(profile, claim, host)
 
     def hand_over(self, guest: Guest) -> None:
         """From now on the guest is the user's, until its lease expires."""
@@ -171,7 +177,7 @@ class Services:
         Raises:
             BootError: it never became ready.
         """
-        ready_s = guest.wait_ready(lab.timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
+        ready_s = guest.wait_ready(guest.timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
         guest.remember(ready_s=round(ready_s, 2))
         self._ready_times(lab).add(profile.name, ready_s, fresh=fresh)
 

@@ -60,6 +60,9 @@ def ssh_access(cli: Runtime, lab: Lab, guest: Guest) -> SshAccess:
         options += [("UserKnownHostsFile", _quoted(known)), ("HostKeyAlias", guest.name)]
     else:
         options += [("UserKnownHostsFile", "/dev/null"), ("StrictHostKeyChecking", "no")]
+    if guest.via.jump:
+        *ssh, host = guest.via.jump
+        options.append(("ProxyCommand", f"{_percent(shlex.join(ssh))} -W [%h]:%p {_percent(shlex.quote(host))}"))
     if guest.via.netns is None:
         return SshAccess(name=guest.name, host=guest.address[0], user=guest.record.user, options=tuple(options))
     options.append(("ProxyCommand", f"{_percent(shlex.join(proxy_argv(cli, lab, guest)))} %p"))

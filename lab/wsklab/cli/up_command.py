@@ -48,6 +48,7 @@ class _Order:
     driver: Path | None
     service: str
     verifier: str
+    host: str
 
 
 def up(
@@ -67,6 +68,10 @@ def up(
     verifier: Annotated[
         str, typer.Option("--verifier", metavar="MODE", help="How Driver Verifier watches that driver.")
     ] = "off",
+    host: Annotated[
+        str,
+        typer.Option("--host", metavar="NAME", help="Only there (local: here). Default: where there is room."),
+    ] = "",
 ) -> int:
     """Start guests, wait until each is ready, say how to reach it and until when."""
     from wsklab.lease import expiry_after, parse_duration
@@ -90,7 +95,7 @@ def up(
         cli.services.ensure_image(lab, chosen, cli.output)
         order = _Order(
             profile=chosen, count=count, name=name, expires=expiry_after(span),
-            fresh=fresh, driver=driver, service=service, verifier=verifier,
+            fresh=fresh, driver=driver, service=service, verifier=verifier, host=host,
         )  # fmt: skip
         guests = _make(cli, lab, order, run)
         for guest in guests:
@@ -174,7 +179,13 @@ class _Batch:
             return
         services, order = self._cli.services, self._order
         guest = services.start_guest(
-            self._lab, order.profile, name=order.name, expires=order.expires, run=self._run, fresh=order.fresh
+            self._lab,
+            order.profile,
+            name=order.name,
+            expires=order.expires,
+            run=self._run,
+            fresh=order.fresh,
+            host=order.host,
         )
         with self._lock:
             self._guests.append(guest)
