@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers of the project's own tests."""
+    config.addinivalue_line("markers", "often: a scenario of tests/chaos that CI runs, too")
     config.addinivalue_line(
         "markers", "inside_system_mode: run by an outer test, in the environment that it makes; never by itself"
     )

@@ -16,7 +16,21 @@ from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.errors import DeadlineExceeded, HypervisorError
 from wsklab.hypervisor.protocol import Domain, DomainEvent, DomainEventKind, DomainState
 
-__all__ = ["Cause", "CrashReport", "Fault", "Signals", "bucket_on_console", "classify", "gather", "makes_progress"]
+__all__ = [
+    "Cause",
+    "CrashReport",
+    "Fault",
+    "Signals",
+    "bucket_on_console",
+    "classify",
+    "gather",
+    "kernel_died",
+    "makes_progress",
+]
+
+#: A guest whose processors stood still for longer than this was starved, in seconds: an idle one still takes ticks, but
+#: its time is counted in hundredths.
+_STARVED_S = 5.0
 
 #: Lines on the console that only a dying kernel or a dying driver host prints.
 _KERNEL_DIED = re.compile(
@@ -67,6 +81,8 @@ class Signals:
     channel_lost: bool = False
     operation: str = ""
     expected_stop: bool = False
+    #: how long its processors stood still lately although it was running, in seconds
+    stood_still_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +112,11 @@ def classify(signals: Signals) -> CrashReport:
     cause, reason = _decide(signals)
     bucket = bucket_on_console(signals.console_tail) if cause.fault is Fault.CRASHED else ""
     return CrashReport(cause=cause, reason=reason, signals=asdict(signals), bucket=bucket)
+
+
+def kernel_died(text: str) -> bool:
+    """Whether some of a console tells of the end of the guest's kernel."""
+    return _KERNEL_DIED.search(text) is not None
 
 
 def bucket_on_console(text: str) -> str:
@@ -159,6 +180,8 @@ def _host(signals: Signals) -> tuple[Cause, str] | None:
             return Cause.LAB_BUG, reason
     if signals.vcpu_progress is False:
         return Cause.HOST_STARVED, "starved: the guest's CPUs made no progress"
+    if signals.stood_still_s > _STARVED_S:
+        return Cause.HOST_STARVED, f"starved: the guest's CPUs stood still for {signals.stood_still_s:.0f} s meanwhile"
     return None
 
 
@@ -167,6 +190,8 @@ def _silence(signals: Signals) -> tuple[Cause, str] | None:
     if _DRIVER_HOST_ENDED.search(signals.console_tail):
         return Cause.DRIVER_CRASH, "the driver's host process ended and nothing says why"
     answers = bool(signals.agent_answers or signals.port_answers)
+    if signals.agent_answers and signals.port_answers is False:
+        return Cause.CHANNEL_LOST, "channel lost: the guest is alive, and nobody gets through to its port 22"
     if signals.operation and (answers or not signals.channel_lost):
         return Cause.DRIVER_HANG, f"{signals.operation} is beyond its deadline while the guest is alive"
     if signals.channel_lost and answers:
@@ -183,6 +208,7 @@ def gather(
     channel_lost: bool,
     operation: str,
     deadline: Deadline,
+    stood_still_s: float = 0.0,
 ) -> Signals:
     """Collect the signals of one guest.
 
@@ -194,7 +220,9 @@ def gather(
     if channel_lost and not _KERNEL_DIED.search(tail) and not _DRIVER_HOST_DIED.search(tail):
         tail = _late_words(console_tail, deadline)
         state = _state(domain)
-    running = state is DomainState.RUNNING
+    # whoever is dead is not asked: the verdict is there, and each question takes a second
+    dead = _KERNEL_DIED.search(tail) or _DRIVER_HOST_DIED.search(tail)
+    running = state is DomainState.RUNNING and not dead
     return Signals(
         domain_state=str(state),
         events=tuple(str(event.kind) for event in events if event.kind is not DomainEventKind.AGENT),
@@ -204,6 +232,7 @@ def gather(
         port_answers=port_answers(deadline.sooner(2.0)) if running else None,
         channel_lost=channel_lost,
         operation=operation,
+        stood_still_s=stood_still_s,
     )
 
 

@@ -13,7 +13,12 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Explanation", "GuestHandle", "GuestProvider", "KeptGuest", "Lease", "Reset"]
+__all__ = ["Explanation", "GuestHandle", "GuestProvider", "KeptGuest", "Lease", "Reset", "lost_mark"]
+
+
+def lost_mark(console: Path) -> Path:
+    """The file beside a guest's console whose presence says that the guest is lost: whoever waits for it need not."""
+    return console.with_name("lost")
 
 
 class Reset(enum.StrEnum):
@@ -212,13 +217,6 @@ class GuestProvider(Protocol):
 
         Returns:
             what `explain` said, as the evidence amends it; None when nothing had been asked.
-
-        Raises:
-            HostError: nobody knows the guest any more.
-        """
-
-    def recovers(self, name: str) -> bool:
-        """Whether a guest that seemed late was only starved by its host, and goes on by now. May take a minute.
 
         Raises:
             HostError: nobody knows the guest any more.

@@ -22,15 +22,15 @@ from pathlib import Path
 from wsklab import network
 from wsklab.capture import Capture
 from wsklab.channel.device import DeviceClient
-from wsklab.crash import CrashReport, classify, gather, makes_progress
-from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
+from wsklab.crash import CrashReport, classify, gather
+from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import WSKCTL, DriverPackage, deploy, deploy_verified
-from wsklab.errors import DeadlineExceeded, HostError, HostFull, LabError
+from wsklab.errors import HostError, HostFull, LabError
 from wsklab.evidence import Collector
 from wsklab.guest import Claim, Guest
-from wsklab.hypervisor.protocol import DomainEvent, EventSubscription
+from wsklab.hypervisor.protocol import DomainEvent, DomainEventKind, EventSubscription
 from wsklab.lease import DEFAULT_TTL, SlotTable, expiry_after
-from wsklab.lease_protocol import GuestHandle, KeptGuest
+from wsklab.lease_protocol import GuestHandle, KeptGuest, lost_mark
 from wsklab.profile import GuestProfile
 from wsklab.spares import rest, rouse
 
@@ -40,8 +40,14 @@ _log = logging.getLogger(__name__)
 
 # How long guests in the making get to be removed.
 _CLOSE_S = 30.0
-# How long a starved guest is waited for.
-_STARVED_S = 60.0
+# How often each guest's processor time is looked at, and for how long it is remembered that it stood still.
+_PULSE_S = 2.0
+_REMEMBERED_S = 90.0
+
+#: Events after which a guest answers nobody, whatever its connections look like.
+_LOST = frozenset(
+    {DomainEventKind.CRASHED, DomainEventKind.PANICKED, DomainEventKind.IO_ERROR, DomainEventKind.STOPPED}
+)
 
 Starter = Callable[[GuestProfile, Claim, DriverPackage], Guest]
 
@@ -103,12 +109,18 @@ class GuestPool:
         #: successors of guests that are lost: those in the making, and those that wait to be asked for
         self._coming: Counter[str] = Counter()
         self._ready: dict[str, list[GuestHandle]] = {}
+        #: uuids of the guests that somebody works with
+        self._handed: set[str] = set()
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._providing = 0
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="guest-events", daemon=True)
         self._watcher.start()
+        #: when each guest's processors stood still, and for how long
+        self._stood_still: dict[str, list[tuple[float, float]]] = {}
+        self._pulse = threading.Thread(target=self._feel, name="guest-pulse", daemon=True)
+        self._pulse.start()
 
     def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:
         """Boot a guest, load the driver, see it answer.
@@ -120,6 +132,13 @@ class GuestPool:
             BootError: it never became ready. DriverLoadError: the driver did not start.
             HostError: the lab could not make it.
         """
+        handle = self._any(profile, boot=boot)
+        with self._lock:
+            guest = self._guests.get(handle.name)
+            self._handed.update([guest.record.uuid] if guest is not None else [])
+        return handle
+
+    def _any(self, profile: str, *, boot: bool) -> GuestHandle:
         with self._at_work():
             spare = None if boot else self._take_successor(profile) or self._take_spare(profile)
             if spare is not None:
@@ -287,8 +306,10 @@ class GuestPool:
     def explain(self, name: str, *, operation: str, channel_lost: bool) -> CrashReport:
         """Why a case on this guest did not end by itself: the first, provisional verdict."""
         guest = self._known(name)
+        since = time.monotonic() - _REMEMBERED_S
         with self._lock:
             events = tuple(self._seen.get(guest.record.uuid, ()))
+            still_s = sum(length for at, length in self._stood_still.get(name, ()) if at > since)
         signals = gather(
             guest.domain,
             events=events,
@@ -297,6 +318,7 @@ class GuestPool:
             channel_lost=channel_lost,
             operation=operation,
             deadline=self._timeouts.after(5),
+            stood_still_s=still_s,
         )
         report = classify(signals)
         with self._lock:
@@ -317,20 +339,6 @@ class GuestPool:
             with self._lock:
                 self._reports[name] = final
         return final
-
-    def recovers(self, name: str) -> bool:
-        """See `GuestProvider.recovers`."""
-        domain = self._known(name).domain
-        if makes_progress(domain, self._timeouts.after(1.0)) is not False:
-            return False
-
-        def runs() -> bool | NotYet:
-            return bool(makes_progress(domain, Deadline.after(1.0))) or NotYet("no CPU time used")
-
-        try:
-            return wait_until(runs, Deadline.after(_STARVED_S), what=f"{name} to get processor time")
-        except DeadlineExceeded:
-            return False
 
     def _known(self, name: str) -> Guest:
         with self._lock:
@@ -426,9 +434,41 @@ class GuestPool:
         """Sort the hypervisor's events by domain until the pool is closed."""
         while not self._closed.is_set():
             event = self._events.get(Deadline.after(0.5))
-            if event is not None:
-                with self._lock:
-                    self._seen.setdefault(event.domain, []).append(event)
+            if event is None:
+                continue
+            with self._lock:
+                self._seen.setdefault(event.domain, []).append(event)
+                lost = [guest for guest in self._guests.values() if guest.record.uuid == event.domain]
+            for guest in lost if self._is_lost(event) else ():
+                # its connections may stay silent for ever: the workers look for this
+                with contextlib.suppress(OSError):
+                    lost_mark(guest.console.path).touch()
+
+    def _is_lost(self, event: DomainEvent) -> bool:
+        """Whether nothing is to be expected of a guest any more; spares are suspended by the lab itself."""
+        if event.kind is not DomainEventKind.SUSPENDED:
+            return event.kind in _LOST
+        with self._lock:
+            return event.domain in self._handed
+
+    def _feel(self) -> None:
+        """Look at every guest's processor time now and then until the pool is closed."""
+        before: dict[str, tuple[float, int]] = {}
+        while not self._closed.wait(_PULSE_S):
+            with self._lock:
+                guests = [guest for guest in self._guests.values() if guest.name in self._captures]
+            for guest in guests:
+                try:
+                    used = guest.domain.vcpu_time_ns()
+                except LabError:
+                    before.pop(guest.name, None)  # off, or being asked about something else
+                    continue
+                at = time.monotonic()
+                known = before.get(guest.name)
+                before[guest.name] = (at, used)
+                if known is not None and known[1] == used:
+                    with self._lock:
+                        self._stood_still.setdefault(guest.name, []).append((at, at - known[0]))
 
 
 def _port_answers(guest: Guest, deadline: Deadline) -> bool:

@@ -196,11 +196,6 @@ class ShimPool:
         kept.text("sources.txt", f"console: the process' standard error\npackets: {packets}\n")
         return report
 
-    def recovers(self, name: str) -> bool:
-        """A process is never starved for long enough to be told from one that hangs."""
-        del name
-        return False
-
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """See `GuestProvider.replace`."""
         self.drop(handle, reason)
@@ -317,10 +312,6 @@ class MixedPool:
     def conclude(self, name: str, folder: Path) -> Explanation | None:
         """See `GuestProvider.conclude`."""
         return self._maker_of(name).conclude(name, folder)
-
-    def recovers(self, name: str) -> bool:
-        """See `GuestProvider.recovers`."""
-        return self._maker_of(name).recovers(name)
 
     def _maker_of(self, name: str) -> GuestProvider:
         maker = self._of.get(name)

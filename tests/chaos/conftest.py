@@ -17,6 +17,39 @@ def cycles(pytestconfig: pytest.Config) -> int:
     return int(pytestconfig.getoption("--cycles"))
 
 
+#: From so many cycles on it is a soak: then everything is broken, and every scenario so often.
+_SOAK = 200
+_ROUNDS = 10
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each scenario once, or ten times in a soak."""
+    soak = metafunc.config.getoption("--cycles") >= _SOAK
+    if soak and metafunc.module.__name__.endswith("test_scenarios"):
+        metafunc.parametrize("round_", range(_ROUNDS), indirect=True)
+
+
+@pytest.fixture
+def round_(request: pytest.FixtureRequest) -> int:
+    """Which time it is."""
+    return int(request.param)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the scenarios only a few in CI: those that cost seconds."""
+    if config.getoption("--cycles") >= _SOAK:
+        return
+    rare = [
+        item
+        for item in items
+        if item.path.name == "test_scenarios.py"
+        and not item.get_closest_marker("often")
+        and item.name not in str(config.option.keyword or "")
+    ]
+    config.hook.pytest_deselected(items=rare)
+    items[:] = [item for item in items if item not in rare]
+
+
 @pytest.fixture
 def rng() -> random.Random:
     """Repeatable as far as processes are: the seed is printed when a test fails."""

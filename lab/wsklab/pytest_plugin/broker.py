@@ -260,10 +260,6 @@ class Broker:
         told = self._provider.conclude(guest, folder)
         return Story.of(told) if told is not None else None
 
-    def recovers(self, guest: str) -> bool:
-        """See `GuestProvider.recovers`."""
-        return self._provider.recovers(guest)
-
     # ---- guests
 
     def _spawn(self, target: Callable[[], None], name: str) -> None:

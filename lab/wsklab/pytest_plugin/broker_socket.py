@@ -5,7 +5,6 @@
     {"op": "release", "lease": 7, "dirty": false, "reason": "", "keep": false}   -> {"ok": true}
     {"op": "explain", "guest": "...", "operation": "", "channel_lost": true}     -> {"fault", "reason", "signals", ...}
     {"op": "conclude", "guest": "...", "folder": "..."}                          -> the same; fault "" for none
-    {"op": "recovers", "guest": "..."}                                           -> {"recovers": true}
     {"op": "plan", "needs": [{...}]}                                             -> {"ok": true}
 
 The end of a worker's connection returns its leases dirty.
@@ -143,8 +142,6 @@ class BrokerSocket:
         if request["op"] == "conclude":
             final = self._broker.conclude(str(request["guest"]), Path(str(request["folder"])))
             return final.document() if final is not None else {"fault": ""}
-        if request["op"] == "recovers":
-            return {"recovers": self._broker.recovers(str(request["guest"]))}
         if request["op"] == "plan":
             self._broker.plan([Need.model_validate(need) for need in request["needs"]])
             return {"ok": True}

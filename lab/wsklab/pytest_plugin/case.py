@@ -113,6 +113,8 @@ class Case:
     story: Story | None = None
     #: the guest that the story is about
     blamed: str = ""
+    verdict_s: float = 0.0
+    evidence_s: float = 0.0
     #: the second attempt of a case that crashed or hung, alone on a fresh guest
     again: bool = False
     started: str = field(default_factory=now)
@@ -126,7 +128,9 @@ class Case:
     @property
     def is_suspect(self) -> bool:
         """Whether it is to be run once more, to see whether it was the case or the moment."""
-        ended = self.verdict in {CaseVerdict.CRASHED, CaseVerdict.HUNG}
+        # of the faults of the lab those that befell its guest: others would come again
+        told = self.verdict is CaseVerdict.LAB_ERROR and self.story is not None
+        ended = self.verdict in {CaseVerdict.CRASHED, CaseVerdict.HUNG} or told
         return ended and self.worker.options.again and not self.again and not self.worker.over
 
     # ---- lease
@@ -174,6 +178,7 @@ class Case:
         """Have the evidence of the guests taken while they are there; it may amend what was said at first."""
         if self.lease is None or self.verdict not in _WITH_EVIDENCE:
             return
+        begun = time.monotonic()
         for number, handle in enumerate(self.lease.guests):
             place = self.folder if number == 0 else self.folder / f"guest-{number + 1}"
             try:
@@ -186,6 +191,7 @@ class Case:
             if final.reason != self.story.reason:
                 self.message = visible(self.message.replace(self.story.reason, final.reason))
             self.story = final
+        self.evidence_s = time.monotonic() - begun
 
     # ---- verdict
 
@@ -219,7 +225,7 @@ class Case:
             self.dirty = True
             return self._explained(error, operation="", channel_lost=True)
         if isinstance(error, DeadlineExceeded):
-            return self._explained(error, operation=self._outstanding() or error.what, channel_lost=False)
+            return self._explained(error, operation=error.what, channel_lost=False)
         # anything that is not in the table is a fault of the case or of the lab; it never counts against the driver
         return next(
             (verdict for kind, verdict in _MEANING.items() if isinstance(error, kind)), CaseVerdict.LAB_ERROR
@@ -244,7 +250,10 @@ class Case:
     def _explained(self, error: LabError, *, operation: str, channel_lost: bool) -> tuple[CaseVerdict, str]:
         if self.lease is None:
             return CaseVerdict.LAB_ERROR, _said(error)
+        noticed = time.monotonic()
         try:
+            # the driver is asked first: it cannot be when its guest is put away
+            operation = (self._outstanding() or operation) if operation else ""
             stories = {
                 handle.name: self.worker.leases.explain(handle.name, operation=operation, channel_lost=channel_lost)
                 for handle in self.lease.guests
@@ -252,6 +261,7 @@ class Case:
         except LabError as silent:
             return CaseVerdict.LAB_ERROR, f"{_said(error)}; nobody can explain it: {silent.message}"
         # of several guests one is to blame: a death explains more than a hang, a hang more than a broken channel
+        self.verdict_s = time.monotonic() - noticed
         self.blamed, story = min(
             stories.items(), key=lambda told: ("crashed", "hung", told[1].fault).index(told[1].fault)
         )
@@ -318,6 +328,8 @@ class Case:
             reset=self.need.reset,
             reset_s=round(self.reset_s, 3),
             evidence=evidence,
+            verdict_s=round(self.verdict_s, 3),
+            evidence_s=round(self.evidence_s, 3),
             cause=self.story.cause if self.story is not None and self.verdict in _TOLD else "",
             bucket=self.story.bucket if self.story is not None and self.verdict is CaseVerdict.CRASHED else "",
         )

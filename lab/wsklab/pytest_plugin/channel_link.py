@@ -16,6 +16,7 @@ from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import OWN_SERVICE, WSKCTL, restart
 from wsklab.errors import HostError, LabError
 from wsklab.lease_protocol import GuestHandle
+from wsklab.pytest_plugin.death_watch import DeathWatch
 from wsklab.pytest_plugin.links import Reload, read_reloads
 from wsklab.service import DriverService
 
@@ -57,6 +58,9 @@ class ChannelLink:
         self.host_address = host_address
         self._channel = channel
         self._client: DeviceClient | None = None
+        # a process that is a guest closes its connections when it dies
+        machine = handle.console is not None and handle.control is None
+        self._watch = DeathWatch(handle.console, channel.close) if handle.console and machine else None
 
     def open_device(self, path: str, deadline: Deadline) -> IoctlDevice:
         """See `GuestLink`."""
@@ -106,6 +110,8 @@ class ChannelLink:
 
     def close(self) -> None:
         """End both; a guest that is gone is no error."""
+        if self._watch is not None:
+            self._watch.close()
         with contextlib.suppress(LabError, OSError):
             if self._client is not None:
                 self._client.close()

@@ -157,11 +157,6 @@ class FakeProvider:
         (folder / "sources.txt").write_text(f"the model's guest {name}\n")
         return self.final
 
-    def recovers(self, name: str) -> bool:
-        """The model is never starved."""
-        del name
-        return False
-
     def close(self) -> None:
         """Nothing to give back."""
         self.closed = True

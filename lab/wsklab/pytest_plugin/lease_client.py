@@ -104,10 +104,6 @@ class LeaseClient:
         answer = self._ask({"op": "conclude", "guest": guest, "folder": str(folder)}, Deadline.after(_CONCLUDE_S))
         return Story.read(answer) if answer.get("fault") else None
 
-    def recovers(self, guest: str) -> bool:
-        """See `GuestProvider.recovers`."""
-        return bool(self._ask({"op": "recovers", "guest": guest}, Deadline.after(120.0)).get("recovers"))
-
     def _ask(self, request: Mapping[str, object], deadline: Deadline) -> Mapping[str, object]:
         self._socket.settimeout(deadline.remaining_s)
         try:

@@ -92,6 +92,9 @@ class RunSession:
         """Take the line that a worker's report carries."""
         case = CaseResult.model_validate_json(line)
         case = case.model_copy(update={"worker": worker, "rerun": case.item in self.reruns})
+        if case.lab_fault:
+            told = {"class": "LabFault", "message": case.lab_fault, "why": case.cause, "fix": "the case was run again"}
+            self.notes.append({**told, "case": case.case, "profile": case.profile})
         self.cases.append(case)
         self.directory.append(case)
 

@@ -64,6 +64,9 @@ class CaseResult(_Model):
         evidence: the case's folder, relative to the run's; empty when there is none.
         cause: what befell a case that did not end by itself (`wsklab.crash.Cause`); "" else.
         bucket: the group of crashes that it belongs to; "" for no crash.
+        verdict_s: seconds from the moment that something was seen to be wrong to the provisional verdict;
+        evidence_s: to the final one from there.
+        lab_fault: the fault of the lab that ended the first attempt; then this is the second attempt's line.
         second: the line of the second attempt of a case that crashed or hung, alone on a fresh guest; None: no such.
         bystander: the guest that another case lost under it; then this is the second attempt's line.
     """
@@ -90,6 +93,9 @@ class CaseResult(_Model):
     evidence: str = ""
     cause: str = ""
     bucket: str = ""
+    verdict_s: float = 0.0
+    evidence_s: float = 0.0
+    lab_fault: str = ""
     second: CaseResult | None = None
     bystander: str = ""
 
@@ -112,7 +118,20 @@ class CaseResult(_Model):
         return f"{self.verdict} once" if self.again is CaseVerdict.PASSED else f"{self.verdict}, then {self.again}"
 
     def with_second(self, second: CaseResult) -> CaseResult:
-        """The line with the outcome of a second attempt; its message begins with both."""
+        """The line with the outcome of a second attempt; its message begins with both.
+
+        A fault of the lab says nothing about the driver: the second attempt stands for the case, when it has its guest.
+        """
+        if self.verdict is CaseVerdict.LAB_ERROR and second.verdict is not CaseVerdict.LAB_ERROR:
+            told = f"tried again after a fault of the lab ({self.message.splitlines()[0]})"
+            return second.model_copy(
+                update={
+                    "lab_fault": self.message,
+                    "message": f"{told}: {second.message}" if second.message else told,
+                    "cause": second.cause or self.cause,
+                    "started": self.started,
+                }
+            )
         both = self.model_copy(update={"second": second})
         return both.model_copy(update={"message": f"{both.outcome}: {self.message}"})
 
