@@ -7,19 +7,24 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from wsklab.assumptions import load_assumptions
 from wsklab.cli.checks import Check, host_checks, lab_checks, missing_fixes
 from wsklab.cli.main import main
 from wsklab.cli.output import Output
+from wsklab.cli.report import windows_report
 from wsklab.cli.runtime import Runtime
 from wsklab.cli.services import Services
 from wsklab.config import LabConfig, ModeSetting
 from wsklab.errors import HostError, HypervisorError
+from wsklab.home import Home
+from wsklab.image.manifest import Manifest, WindowsFacts
 from wsklab.mode import ModeChoice
 
 
@@ -49,6 +54,7 @@ def fake_lab(hypervisor: FakeHypervisor, home: Path) -> Any:
         owner="me",
         acceleration="tcg",
         home=SimpleNamespace(root=home),
+        store=SimpleNamespace(list=list),
         site=lambda: SimpleNamespace(hypervisor=hypervisor),
         probe=lambda *, reprobe: SimpleNamespace(acceleration="tcg", detail=f"reprobed: {reprobe}", cached=False),
     )
@@ -149,6 +155,10 @@ class FakeServices(Services):
             raise self.error
         yield fake_lab(FakeHypervisor(), self.home_folder)
 
+    def home(self, config: LabConfig) -> Home:
+        """A home of the test's own."""
+        return Home.open(self.home_folder)
+
 
 def call(services: Services, *argv: str) -> tuple[int, str]:
     """Run `doctor`; the exit code and standard output."""
@@ -187,3 +197,82 @@ def test_lab_that_cannot_be_put_together(tmp_path: Path) -> None:
 def test_report_is_markdown(tmp_path: Path) -> None:
     """--report is a list for an issue."""
     assert "- [x] **mode**: private: a test" in call(FakeServices(tmp_path), "--report")[1]
+
+
+def test_the_report_names_every_assumption_about_windows(tmp_path: Path) -> None:
+    """Without a Windows all are open; nobody's name is in it."""
+    text = call(FakeServices(tmp_path), "--report")[1]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "| open |" in line]
+    assert len(rows) == len(load_assumptions())
+    assert "none was installed here" in text
+    assert str(tmp_path) not in text.partition("### Windows")[2]
+
+
+@pytest.mark.parametrize(
+    ("versions", "detail"),
+    [
+        ({"libvirt": "8.9.0", "qemu": "7.2.22"}, "too old: libvirt 8.9.0 (at least 9.0)"),
+        ({"libvirt": "10.0.0", "qemu": "6.2.0"}, "too old: qemu 6.2.0 (at least 7.2)"),
+        ({"libvirt": "10.10.0", "qemu": "10.0.2"}, "libvirt 10.10.0, qemu 10.0.2"),
+    ],
+)
+def test_versions_that_are_too_old(tmp_path: Path, versions: dict[str, str], detail: str) -> None:
+    """Compared as numbers: 10 is more than 9."""
+    hypervisor = FakeHypervisor()
+    hypervisor.versions = lambda: versions  # type: ignore[method-assign]
+    checks = {check.name: check for check in lab_checks(fake_lab(hypervisor, tmp_path), reprobe=False)}
+    assert (checks["libvirt"].ok, checks["libvirt"].detail) == ("too old" not in detail, detail)
+
+
+def windows_image(expires: datetime) -> Any:
+    """An image of an evaluation edition."""
+    facts = WindowsFacts(
+        edition="ServerStandardEval", build="20348.587", medium_sha256="ab" * 32, evaluation=True,
+        licence_expires=expires, password_file="p", acceleration="kvm",
+    )  # fmt: skip
+    manifest = Manifest(
+        profile="ws2022", key="00" * 32, inputs={"firmware": "uefi"}, cmdline="", host_key="", kernel_version="",
+        wine_version="", packages={}, files={}, built_at=expires, seconds=1, windows=facts,
+    )  # fmt: skip
+    return SimpleNamespace(profile="ws2022", manifest=manifest)
+
+
+@pytest.mark.parametrize(("days", "words"), [(15, ""), (13.5, "in 13 days"), (0.5, "in 0 days"), (-1, "ended on")])
+def test_a_licence_is_warned_of_two_weeks_ahead(tmp_path: Path, days: float, words: str) -> None:
+    """By doctor, with what to do; not before."""
+    image = windows_image(datetime.now(UTC) + timedelta(days=days))
+    lab = fake_lab(FakeHypervisor(), tmp_path)
+    lab.store = SimpleNamespace(list=lambda: [image])
+    found = [check for check in lab_checks(lab, reprobe=False) if check.name == "licence"]
+    assert bool(found) == bool(words)
+    if found:
+        assert not found[0].ok
+        assert words in found[0].detail
+        assert found[0].fix == "install it anew: wsklab image build ws2022 --iso FILE"
+
+
+def test_firmware_is_missed_where_there_is_a_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever only has wine guests needs none."""
+    monkeypatch.setattr("wsklab.image.install_checks.find_uefi", lambda: None)
+    lab = fake_lab(FakeHypervisor(), tmp_path)
+    without = next(check for check in lab_checks(lab, reprobe=False) if check.name == "firmware")
+    lab.store = SimpleNamespace(list=lambda: [windows_image(datetime.now(UTC) + timedelta(days=99))])
+    needed = next(check for check in lab_checks(lab, reprobe=False) if check.name == "firmware")
+    assert (without.ok, needed.ok, needed.repair[-1]) == (True, False, "ovmf")
+
+
+def test_what_was_seen_of_windows(tmp_path: Path) -> None:
+    """Images show, failed installations speak against; a damaged note says nothing."""
+    for number, text in enumerate(
+        ('{"profile": "ws2019", "end": "waits:winpe", "reason": "r", "medium_sha256": "m"}', "{")
+    ):
+        folder = tmp_path / f"ws2019-{number}"
+        folder.mkdir()
+        (folder / "ended.json").write_text(text)
+    image = windows_image(datetime.now(UTC))
+    lines = windows_report([image], tmp_path, tmp_path / "results")
+    rows = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[2] for line in lines if line.startswith("| ")}
+    assert rows["the-key-prompt"] == "shown"
+    assert rows["evaluation-media-want-no-key"] == "disputed"
+    assert rows["driver-verifier"] == "open"
+    assert "- failed installation of ws2019: waits:winpe: r (medium m)" in lines

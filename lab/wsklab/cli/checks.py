@@ -5,11 +5,13 @@ from __future__ import annotations
 import grp
 import os
 import platform
+import re
 import shutil
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -83,6 +85,7 @@ def lab_checks(lab: Lab, *, reprobe: bool) -> list[Check]:
     """What needs the assembled lab: the daemon, its speed, the acceleration, the groups."""
     checks = [Check(name="mode", ok=True, detail=f"{lab.choice.mode}: {lab.choice.why}"), _group(lab)]
     checks += _libvirt(lab)
+    checks += _windows(lab)
     checks.append(_acceleration(lab, reprobe=reprobe))
     return checks
 
@@ -206,7 +209,7 @@ def _libvirt(lab: Lab) -> list[Check]:
         versions = hypervisor.versions()
     except LabError as error:
         return [Check(name="libvirt", ok=False, detail=f"{error.message}: {error.why}", fix=error.fix)]
-    checks = [Check(name="libvirt", ok=True, detail=", ".join(f"{name} {v}" for name, v in versions.items()))]
+    checks = [_versions(versions)]
     if not isinstance(hypervisor, AnswersFromCache):
         return checks
     try:
@@ -223,6 +226,45 @@ def _libvirt(lab: Lab) -> list[Check]:
         fix="libvirt and QEMU's user must agree about /dev/kvm: chgrp kvm /dev/kvm; chmod 0660 /dev/kvm",
     )
     return [*checks, slow]
+
+
+#: The oldest that the lab is tested with: Debian 12's.
+_OLDEST = {"libvirt": (9, 0), "qemu": (7, 2)}
+
+
+def _versions(versions: Mapping[str, str]) -> Check:
+    """Whether libvirt and QEMU are new enough."""
+    old = [
+        f"{name} {versions[name]} (at least {'.'.join(map(str, least))})"
+        for name, least in _OLDEST.items()
+        if name in versions and tuple(int(part) for part in re.findall(r"\d+", versions[name])[:2]) < least
+    ]
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    fix = "use Debian 12 or later, or Ubuntu 24.04 or later" if old else ""
+    return Check(name="libvirt", ok=not old, detail=f"too old: {', '.join(old)}" if old else shown, fix=fix)
+
+
+def _windows(lab: Lab) -> list[Check]:
+    """What guests of kind windows need besides: firmware where there are any, and a licence that lasts."""
+    from wsklab.image.install_checks import find_uefi
+    from wsklab.image.manifest import licence_warning
+
+    images = [image for image in lab.store.list() if image.manifest.windows is not None]
+    code = find_uefi()
+    firmware = Check(
+        name="firmware",
+        ok=code is not None or not images,
+        detail=str(code)
+        if code is not None
+        else "none for UEFI guests: Windows profiles cannot be installed or started",
+        fix="" if code is not None else "apt-get install ovmf",
+        repair=()
+        if code is not None or not images
+        else ("apt-get", "install", "--no-install-recommends", "-y", "ovmf"),
+    )
+    warnings = [text for image in images if (text := licence_warning(image.manifest, datetime.now(UTC)))]
+    licences = [Check(name="licence", ok=False, detail=text, fix=text.rpartition("; ")[2]) for text in warnings]
+    return [firmware, *licences]
 
 
 def _acceleration(lab: Lab, *, reprobe: bool) -> Check:

@@ -52,7 +52,7 @@ def doctor(
         }
     )
     if report:
-        _report(cli, checks)
+        _report(cli, config, checks)
     else:
         rows = [["ok" if c.ok else "missing", c.name, c.detail, c.fix] for c in checks]
         cli.output.table("", ("", "check", "found", "what to do"), rows)
@@ -81,9 +81,15 @@ def _repair(cli: Runtime, check: Check) -> None:
     cli.services.run_host_command(argv, _REPAIR_S)
 
 
-def _report(cli: Runtime, checks: list[Check]) -> None:
+def _report(cli: Runtime, config: LabConfig, checks: list[Check]) -> None:
     """Facts that an issue needs: no host name, no user name, no address."""
     cli.output.line("### wsklab doctor")
     cli.output.line(f"- kernel {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}")
     for check in checks:
         cli.output.line(f"- [{'x' if check.ok else ' '}] **{check.name}**: {check.detail}")
+    from wsklab.cli.report import windows_report
+
+    home = cli.services.home(config)
+    images = cli.services.store(config).list()
+    for line in windows_report(images, home.cache / "installations", cli.folder / config.results_dir):
+        cli.output.line(line)

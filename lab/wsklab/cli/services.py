@@ -310,7 +310,10 @@ class Services:
 
     def ensure_image(self, lab: Lab, profile: GuestProfile, output: Output) -> None:
         """Bake a profile's image when it is absent or stale, showing progress; by sudo where we are not root."""
-        if lab.store.find(profile) is not None:
+        found = lab.store.find(profile)
+        if found is not None:
+            if profile.kind == "windows":
+                self.warn_of_licence(found, output)
             return
         if os.geteuid() != 0 and profile.kind != "windows":  # an installation needs no root, but a medium
             self.bake_as_root(lab, profile.name, output)
@@ -319,6 +322,16 @@ class Services:
 
         with output.progress(f"image {profile.name}") as step:
             lab.ensure_image(profile, stages(step))
+
+    def warn_of_licence(self, image: Image, output: Output) -> None:
+        """Say it when the evaluation licence of a Windows ends within two weeks."""
+        from datetime import UTC, datetime
+
+        from wsklab.image.manifest import licence_warning
+
+        warning = licence_warning(image.manifest, datetime.now(UTC))
+        if warning:
+            output.note(f"warning: {warning}")
 
     def install_windows(self, lab: Lab, profile: GuestProfile, wishes: InstallWishes, output: Output) -> Image:
         """The image of a Windows, installed from its medium unless it is there.

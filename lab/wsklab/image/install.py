@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -40,7 +41,10 @@ from wsklab.media import write_disc
 from wsklab.picture import as_png
 from wsklab.profile import GuestProfile
 
-__all__ = ["LOGS", "Installer"]
+__all__ = ["ENDED", "LOGS", "Installer"]
+
+#: In the folder of an installation that failed: how it ended, for `doctor --report`.
+ENDED: Final = "ended.json"
 
 _TICK_S: Final = 1.0
 _ENTER: Final = 28
@@ -221,24 +225,27 @@ class Installer:
                     if end is End.SEALED:
                         break
                     if end is not None:
-                        raise self._failed(bake, guest, str(end), watch.reason)
+                        raise self._failed(bake, guest, f"{end.name.lower()}:{watch.stage}", str(end), watch.reason)
                     if bake.deadline.expired:
-                        raise self._failed(bake, guest, "its time is over", f"it was in the stage {watch.stage}")
+                        reason = f"it was in the stage {watch.stage}"
+                        raise self._failed(bake, guest, f"late:{watch.stage}", "its time is over", reason)
                     if keys is not None and keys.due(sample):
                         guest.domain.send_keys([_ENTER])
             except (HypervisorError, DomainGone) as error:
-                raise self._failed(bake, guest, error.message, error.why) from error
+                raise self._failed(bake, guest, f"host:{watch.stage}", error.message, error.why) from error
         state = state.model_copy(update={"sealed": True})
         write_state(guest.directory, state)
         return state
 
-    def _failed(self, bake: Bake, guest: Guest, end: str, reason: str) -> ImageError:
-        """The error, with everything that tells why in a folder that stays."""
+    def _failed(self, bake: Bake, guest: Guest, word: str, end: str, reason: str) -> ImageError:
+        """The error, with everything that tells why in a folder that stays; `word` is for `doctor --report`."""
         name = bake.profile.name
         folder = self.evidence / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(LabError):
             (folder / "last.png").write_bytes(as_png(guest.domain.screenshot()))
+        known = {"profile": name, "end": word, "reason": reason, "medium_sha256": self.medium.sha256}
+        (folder / ENDED).write_text(json.dumps(known), encoding="utf-8")
         tail = guest.console.tail()
         for source in (guest.console.path, guest.directory / "screens", guest.directory / "domain.xml"):
             with contextlib.suppress(OSError):

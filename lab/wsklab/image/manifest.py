@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsklab.errors import ImageError
 
-__all__ = ["FileRecord", "Manifest", "WindowsFacts", "read_manifest"]
+__all__ = ["FileRecord", "Manifest", "WindowsFacts", "licence_warning", "read_manifest"]
 
 MANIFEST_FILE = "manifest.json"
 
@@ -84,6 +84,22 @@ class Manifest(BaseModel):
     built_at: datetime
     seconds: float
     windows: WindowsFacts | None = None
+
+
+#: A licence that ends sooner is told about.
+_WARN_BEFORE: Final = timedelta(days=14)
+
+
+def licence_warning(manifest: Manifest, now: datetime) -> str:
+    """What to say about an evaluation licence that ends soon or has ended; "" when there is nothing to say."""
+    expires = manifest.windows.licence_expires if manifest.windows is not None else None
+    if expires is None or now < expires - _WARN_BEFORE:
+        return ""
+    again = f"install it anew: wsklab image build {manifest.profile} --iso FILE"
+    if now >= expires:
+        return f"the evaluation licence of {manifest.profile} ended on {expires:%Y-%m-%d}; {again}"
+    days = (expires - now).days
+    return f"the evaluation licence of {manifest.profile} ends on {expires:%Y-%m-%d}, in {days} days; {again}"
 
 
 def read_manifest(directory: Path) -> Manifest:
