@@ -10,13 +10,13 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from wsklab.artifacts import EvidenceFolder, visible
 from wsklab.bugcheck import Bugcheck, bucket_of
 from wsklab.capture import Capture
 from wsklab.channel.agent import AgentChannel, GuestAgent
-from wsklab.channel.protocol import CommandResult
+from wsklab.channel.protocol import Runs
 from wsklab.crash import Cause, CrashReport, Fault
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.dumps import take_dump
@@ -26,7 +26,7 @@ from wsklab.picture import as_png
 from wsklab.symbols import symbol_at
 from wsklab.wine_crash import find_wine_crash
 
-__all__ = ["Collector", "Runs", "way_in"]
+__all__ = ["Collector", "way_in"]
 
 #: How long one source may take, in seconds before scaling.
 _SOURCE_S: Final = 3.0
@@ -38,13 +38,6 @@ _WINE_LOG: Final = (
     "tail -c 8000 /var/log/wsklab/wine.log"
 )
 _WINDOWS_LOG: Final = "wevtutil qe System /c:200 /rd:true /f:text"
-
-
-class Runs(Protocol):
-    """A way into a guest, as far as looking at it needs one."""
-
-    def run(self, command: str, deadline: Deadline, *, check: bool = True) -> CommandResult:
-        """See `Channel.run`."""
 
 
 @contextlib.contextmanager

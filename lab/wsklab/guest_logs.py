@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from wsklab.channel.protocol import Channel, Stream
+from wsklab.channel.protocol import Channel, Runs, Stream
 from wsklab.console import visible
 from wsklab.deadline import Deadline
 from wsklab.errors import ChannelProtocolError, UsageError
@@ -74,7 +74,7 @@ class GuestLog:
         """Whether a line is more than noise."""
         return self.noise is None or self.noise.search(line) is None
 
-    def tail(self, channel: Channel, deadline: Deadline, *, lines: int, everything: bool) -> tuple[list[str], int]:
+    def tail(self, channel: Runs, deadline: Deadline, *, lines: int, everything: bool) -> tuple[list[str], int]:
         """The last lines, and the place in the file behind them, from which `follow` goes on.
 
         Args:

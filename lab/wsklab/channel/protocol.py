@@ -14,7 +14,7 @@ from typing import Protocol
 
 from wsklab.deadline import Deadline
 
-__all__ = ["Channel", "CommandResult", "Stream"]
+__all__ = ["Channel", "CommandResult", "Runs", "Stream"]
 
 #: The largest output of one command that is kept, in bytes; the rest is counted and dropped.
 OUTPUT_LIMIT = 1 << 20
@@ -47,6 +47,13 @@ class Stream(Protocol):
         """The last bytes (at most 16 KiB) that the process wrote to its standard error."""
 
     def close(self) -> None: ...
+
+
+class Runs(Protocol):
+    """A way into a guest, as far as looking at it needs one: a `Channel`, or the guest agent."""
+
+    def run(self, command: str, deadline: Deadline, *, check: bool = True) -> CommandResult:
+        """See `Channel.run`."""
 
 
 class Channel(Protocol):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsklab.cli import exits
-from wsklab.cli.guest_commands import Name, select_guest
+from wsklab.cli.debug_case import debug_case, is_case
+from wsklab.cli.guest_commands import select_guest
 from wsklab.cli.names import existing_file
 from wsklab.cli.runtime import Runtime, command
 from wsklab.cli.ssh_access import proxy_argv
@@ -48,7 +49,11 @@ _KDNET_PORT = 50000
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "debug", help="How to debug a guest; a driver under gdb; the second serial port as a socket.")(debug)
+    command(
+        app,
+        "debug",
+        help="How to debug a guest; a driver under gdb; the second serial port; one case, live, on a guest that stays.",
+    )(debug)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +73,7 @@ class _Way:
 
 def debug(
     cli: Runtime,
-    name: Name,
+    name: Annotated[str, typer.Argument(metavar="NAME|CASE", help="A guest; or a case: test_bind.py::test_bind.")],
     serial: Annotated[
         str,
         typer.Option("--serial", metavar="PATH", help="Make the second serial port a UNIX socket; - is stdin/stdout."),
@@ -82,8 +87,22 @@ def debug(
     symbols: Annotated[
         Path | None, typer.Option("--symbols", metavar="FILE", help="Debug file of the driver; ours is found.")
     ] = None,
+    profile: Annotated[
+        list[str] | None, typer.Option("--guest", metavar="PROFILE", help="For a case: where it runs.")
+    ] = None,
+    driver: Annotated[
+        Path | None, typer.Option("--driver", metavar="FILE", help="For a case: this build of the driver.")
+    ] = None,
+    pytest_args: Annotated[list[str] | None, typer.Argument(metavar="[-- PYTEST ARGS]...")] = None,
 ) -> int:
-    """Say what can be done, or do one of the two things that need somebody to hold them."""
+    """Say what can be done, or do one of the two things that need somebody to hold them; or run one case."""
+    if is_case(name):
+        if serial or attach or symbols:
+            raise UsageError("a case has no --serial, --attach or --symbols", why="they are for its guest, which stays")
+        existing_file(driver, "a driver image (.sys)")
+        return debug_case(cli, name, profile or [], driver, pytest_args or [])
+    if profile or driver or pytest_args:
+        raise UsageError(f"{name} is no case", why="only a case runs somewhere", fix="name it FILE::FUNCTION")
     if serial and attach:
         raise UsageError("--serial and --attach do not go together", why="each holds the terminal", fix="use two")
     if symbols is not None and not attach:

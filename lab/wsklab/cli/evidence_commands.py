@@ -140,6 +140,8 @@ def logs(
             rows = [reader.tail(one, lines) for one in chosen]
             if source and all(row["error"] for row in rows):
                 raise reader.errors[chosen[0]]
+            for note in reader.notes:
+                cli.output.note(note)
             _print_tails(cli, rows)
             if follow:
                 reader.follow(feed, channels)
@@ -168,6 +170,7 @@ class _Reader:
         self._everything = everything
         self._places: dict[LogSource, int] = {}
         self.errors: dict[LogSource, LabError] = {}
+        self.notes: list[str] = []
 
     def tail(self, source: LogSource, lines: int) -> dict[str, object]:
         """The last lines of one log, or why there are none."""
@@ -192,9 +195,13 @@ class _Reader:
                 why="none is known",
                 fix="leave --source out to see what there is",
             )
+        from wsklab.evidence import way_in
+
         deadline = self._lab.timeouts.after(_LOG_S)
-        with self._guest.open_channel(deadline) as channel:
-            return log.tail(channel, deadline, lines=lines, everything=self._everything)
+        with way_in(self._guest, deadline) as (way, which):
+            if which != "SSH":
+                self.notes.append(f"{source}: read by the {which}")
+            return log.tail(way, deadline, lines=lines, everything=self._everything)
 
     def follow(self, feed: LogFeed, channels: contextlib.ExitStack) -> None:
         """Feed what is added to the guest's own logs, from where `tail` ended."""

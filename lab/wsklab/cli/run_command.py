@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wsklab.results.model import RunDocument
     from wsklab.run_guests import RunDrivers
 
-__all__ = ["register"]
+__all__ = ["perform", "register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -73,7 +73,7 @@ def run(
         "allow_unimplemented": allow_unimplemented,
     }
     try:
-        document = _run(
+        document = perform(
             cli,
             guest or [],
             {"workers": workers, "guests_each": guests_each},
@@ -96,7 +96,7 @@ def run(
     return document.exit_code
 
 
-def _run(
+def perform(
     cli: Runtime,
     patterns: list[str],
     sizes: dict[str, str | None],
@@ -134,7 +134,7 @@ def _run(
             drivers=drivers,
             results=cli.folder / config.results_dir,
             workers=workers,
-            wishes={**wishes, "each": each, "reproduce": cli.services.reproduce(lab, driver, pytest_args)},
+            wishes={**wishes, "each": each, "reproduce": cli.services.reproduce(lab, driver, pytest_args, verifier)},
             pytest_args=pytest_args,
             # pytest talks on standard error when a document goes to standard output
             output=cli.output.stderr if cli.output.json_mode else cli.output.stdout,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from wsklab.profile import GuestProfile
     from wsklab.ready_times import ReadyTimes
     from wsklab.results.compare import Comparison
-    from wsklab.results.model import RunDocument
+    from wsklab.results.model import CaseResult, RunDocument
     from wsklab.results.store import RunSummary
     from wsklab.run_guests import RunDrivers
     from wsklab.template import TemplateStore
@@ -503,6 +503,12 @@ class Services:
 
         return load_run(root, run_id).document
 
+    def cases(self, document: RunDocument) -> Sequence[CaseResult]:
+        """The cases of a run that has just ended."""
+        from wsklab.results.store import load_run
+
+        return load_run(Path(document.results_dir).parent, document.run_id).cases
+
     def compare_runs(self, root: Path, first: str, second: str) -> tuple[Comparison, ...]:
         """What differs between two runs, guests or drivers; see `results.compare`.
 
@@ -543,12 +549,15 @@ class Services:
         source = str(Path(__file__).resolve().parents[2])
         return ["env", f"PYTHONPATH={source}", sys.executable, "-m", "wsklab"]
 
-    def reproduce(self, lab: Lab, driver: Path | None, pytest_args: Sequence[str]) -> tuple[str, ...]:
+    def reproduce(
+        self, lab: Lab, driver: Path | None, pytest_args: Sequence[str], verifier: str = "off"
+    ) -> tuple[str, ...]:
         """A command line that starts such a run again, from any folder; what chooses guests and cases is left out."""
         from wsklab.pytest_plugin.suite import named_paths
 
         settings = ["env", f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
         chosen = ["--driver", str(driver.absolute())] if driver is not None else []
+        chosen += ["--verifier", verifier] if verifier != "off" else []
         files = [str(path) for path in named_paths(pytest_args)]
         return (*settings, *self.launcher(os.environ), "run", *chosen, "--", *files)
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
+from wsklab.artifacts import visible
 from wsklab.errors import LabError, UsageError
 from wsklab.pytest_plugin import hooks, workers
 from wsklab.pytest_plugin.attachment import Attachment, attachment
@@ -137,7 +138,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             catalogue=config.stash[CATALOGUE],
             leases=run.broker,
             links=workers.links_of(config, options),
+            tell=_teller(config) if options.live else None,
         )
+
+
+def _teller(config: pytest.Config) -> Callable[[str], None]:
+    """Shows lines on pytest's own terminal."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+
+    def tell(line: str) -> None:
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(f"  {visible(line)}")
+
+    return tell
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -80,6 +80,8 @@ class Worker:
     baselines: dict[Path | None, Baseline] = field(default_factory=dict)
     #: set when the broker is gone: nothing more can be run
     over: str = ""
+    #: shows a line to whoever watches; None: nobody does
+    tell: Callable[[str], None] | None = None
 
     def baseline(self, path: Path | None) -> Baseline:
         """The known deviations of a guest profile; see `load_baseline` for the errors."""
@@ -171,7 +173,7 @@ class Case:
             self.lease,
             dirty=self.dirty,
             reason=f"{self.item}: {self._first_line()}"[:500],
-            keep=failed and self.worker.options.keep_failed and not self.again,
+            keep=(failed and self.worker.options.keep_failed and not self.again) or self.worker.options.keep_all,
         )
 
     def _conclude(self) -> None:

@@ -132,7 +132,13 @@ class LeasedGuest:
         except GuestCommandError as error:
             raise ChannelLost("the driver's device cannot be opened", why=error.why or error.message) from error
         grace_ms = round(quiet_s(GRACE_S, self.handle.kind, self.handle.build) * 1000)
-        made = ObservedClient(device, self._case.observe, call_s=self.timeouts.seconds(CALL_S), grace_ms=grace_ms)
+        made = ObservedClient(
+            device,
+            self._case.observe,
+            call_s=self.timeouts.seconds(CALL_S),
+            grace_ms=grace_ms,
+            tell=self._case.worker.tell,
+        )
         self._case.clients.append(made)
         return made
 

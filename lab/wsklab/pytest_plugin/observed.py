@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from wsklab.abi import Action, Callback, Function, IrpSource, ObjectKind, RecordFlag, SocketState, State, Switch
@@ -40,10 +41,19 @@ class ObservedClient(WskClient):
 
     Args:
         device: the case's own handle. call_s: the default bound of an operation, in seconds.
+        tell: shown each record as it comes; None: nobody watches.
         grace_ms: `Operation.grace_ms` of those that do not say; 0: the driver's default.
     """
 
-    def __init__(self, device: IoctlDevice, observe: Observe, *, call_s: float, grace_ms: int = 0) -> None:
+    def __init__(
+        self,
+        device: IoctlDevice,
+        observe: Observe,
+        *,
+        call_s: float,
+        grace_ms: int = 0,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         super().__init__(device, call_s=call_s)
         self._grace_ms = grace_ms
         self._observe = observe
@@ -54,6 +64,7 @@ class ObservedClient(WskClient):
         self._records: dict[int, Record] = {}
         self._events: list[Event] = []
         self._keeps = False
+        self._tell = tell
         #: settled and closed before the case's end
         self.finished = False
 
@@ -221,10 +232,14 @@ class ObservedClient(WskClient):
         )
         self._made[operation.op_id] = operation
         self._sent[operation.op_id] = time.monotonic()
+        if self._tell is not None:
+            self._tell(f"-> {call_name(operation.function)} #{operation.op_id}")
         return operation
 
     def _see(self, record: Record) -> Record:
         self._records[record.op_id] = record
+        if self._tell is not None:
+            self._tell(record.describe())
         if record.state is State.NOT_STARTED and record.driver_status == _NOT_IMPLEMENTED:
             self._observe.not_implemented(call_name(record.function))
         return record

@@ -39,6 +39,8 @@ class RunOptions(BaseModel):
         require: capabilities whose absence is an error instead of a skip.
         scale: factor on every timeout (not on quiet windows).
         cases: names of cases, or patterns with `*`; empty for all.
+        keep_all: leave the guest of every case alive, however that ended.
+        live: tell each operation as it ends, on the terminal.
         again: run a case that crashed or hung once more, alone on a fresh guest.
         reproduce: the command line that started the run, for the scripts that run one case again.
         lease_s: how long a case waits for a guest, in seconds before scaling.
@@ -62,6 +64,8 @@ class RunOptions(BaseModel):
     scale: float = 1.0
     lease_s: float = 600.0
     cases: tuple[str, ...] = ()
+    keep_all: bool = False
+    live: bool = False
     again: bool = True
     reproduce: tuple[str, ...] = ()
 
@@ -95,6 +99,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--wsklab-require", default="", metavar="WORD,...", help="turn skips for lack of these into errors")
     group.addoption("--wsklab-scale", type=float, default=1.0, metavar="F", help="factor on every timeout")
     group.addoption("--wsklab-case", action="append", default=[], metavar="NAME", help="a case, or a pattern with *")
+    group.addoption("--wsklab-keep-all", action="store_true", help="leave the guest of every case alive")
+    group.addoption("--wsklab-live", action="store_true", help="tell each operation as it ends")
     group.addoption("--wsklab-no-again", action="store_true", help="run no case a second time that crashed or hung")
     group.addoption("--wsklab-reproduce", default="[]", metavar="JSON", help="the command line that started the run")
     group.addoption(
@@ -133,6 +139,8 @@ def read_options(config: pytest.Config) -> RunOptions:
         scale=config.getoption("--wsklab-scale"),
         lease_s=config.getoption("--wsklab-lease-timeout"),
         cases=tuple(config.getoption("--wsklab-case")),
+        keep_all=config.getoption("--wsklab-keep-all"),
+        live=config.getoption("--wsklab-live"),
         again=not config.getoption("--wsklab-no-again"),
         reproduce=tuple(json.loads(config.getoption("--wsklab-reproduce"))),
     )

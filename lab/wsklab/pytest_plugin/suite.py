@@ -83,6 +83,8 @@ def suite_arguments(
         (options.allow_unimplemented, "--wsklab-allow-unimplemented"),
         (options.hazard, "--wsklab-hazard"),
         (options.keep_failed, "--wsklab-keep-failed"),
+        (options.keep_all, "--wsklab-keep-all"),
+        (options.live, "--wsklab-live"),
         (not options.again, "--wsklab-no-again"),
     ):
         if chosen:

@@ -1,0 +1,150 @@
+"""What is kept of a guest, by which way it came, and what it amends; with the shipped fakes."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypervisor_contract import spec_maker
+
+from wsklab import network
+from wsklab.crash import Cause, CrashReport
+from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
+from wsklab.errors import ChannelLost
+from wsklab.evidence import Collector
+from wsklab.guest import Guest, GuestRecord
+from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
+from wsklab.lease_protocol import lost_mark
+from wsklab.pytest_plugin.death_watch import DeathWatch
+
+_LOG = (
+    '0024:trace:loaddll:build_module Loaded L"C:\\\\wsklab\\\\wsklab-a4ac.sys" at 00000000021A0000: native\n'
+    "wine: Unhandled page fault on write access to 0000000000000000 at address 00000000021A6ACD (thread 00bc) \x1b[3m\n"
+)
+
+
+class Agent:
+    """A guest agent that runs every program at once and prints the log."""
+
+    def __init__(self, log: str) -> None:
+        self.log = log
+        self.asked: list[str] = []
+
+    def __call__(self, command: Mapping[str, object]) -> object:
+        self.asked.append(str(command["execute"]))
+        if command["execute"] == "guest-exec":
+            return {"pid": 7}
+        if command["execute"] == "guest-exec-status":
+            return {"exited": True, "exitcode": 0, "out-data": base64.b64encode(self.log.encode()).decode()}
+        return {}
+
+
+def refused(*_: Any, **__: Any) -> Any:
+    """SSH that nobody gets through to."""
+    raise ChannelLost("the connection to the guest broke", why="it is silent")
+
+
+@pytest.fixture
+def agent() -> Agent:
+    return Agent(_LOG)
+
+
+@pytest.fixture
+def guest(tmp_path: Path, agent: Agent) -> Iterator[Guest]:
+    """A wine guest whose SSH is gone and whose agent answers."""
+    folder = tmp_path / "guest"
+    folder.mkdir()
+    (folder / "console.log").write_text("wsklab: ready\n\x1b]0;owned\x07wsklab: driver host died: x\n")
+    (folder / "domain.xml").write_text("<domain/>")
+    with FakeHypervisor(FakeScript(agent=agent)) as hypervisor:
+        spec = spec_maker("0123", tmp_path, None)()
+        domain = hypervisor.define(spec)
+        domain.start()
+        record = GuestRecord(
+            name="w-1", profile="wine-bookworm", kind="wine", uuid=spec.uuid, slot=10, mac="", address="192.0.2.1",
+            image="", created="",
+        )  # fmt: skip
+        made = Guest(
+            record=record, directory=folder, domain=domain, via=network.Via(), key=folder / "key", opener=refused,
+            timeouts=Timeouts(scale=1.0),
+        )  # fmt: skip
+        yield made
+
+
+def report(cause: Cause) -> CrashReport:
+    return CrashReport(cause=cause, reason="the driver's host process died", bucket="b")
+
+
+def test_the_log_comes_by_the_agent_when_ssh_is_gone(
+    guest: Guest, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second way brings the driver's log, which names the module and the fault; who brought it is written down."""
+    monkeypatch.setattr(network, "connect", refused)
+    folder = tmp_path / "evidence"
+    final = Collector(Timeouts(scale=1.0)).collect(guest, report(Cause.DRIVER_CRASH), folder, capture=None)
+    assert final is not None
+    assert final.final
+    assert "page fault on write access" in final.reason
+    assert "wsklab-a4ac.sys+0x6acd" in final.reason
+    assert final.bucket == "page fault on write access to N wsklab-a4ac.sys"
+    sources = (folder / "sources.txt").read_text()
+    assert "driver.log: by guest agent, because SSH failed" in sources
+    assert "packets: none" in sources
+    assert "guest-exec" in agent.asked
+    assert (folder / "screen.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("console.log", "driver.log"):
+        assert "\x1b" not in (folder / name).read_text(), "a guest's escapes reach no terminal"
+
+
+def test_a_dead_kernel_is_asked_nothing(guest: Guest, agent: Agent, tmp_path: Path) -> None:
+    """Its console is all there is; nobody waits for it."""
+    folder = tmp_path / "evidence"
+    final = Collector(Timeouts(scale=1.0)).collect(guest, report(Cause.KERNEL_CRASH), folder, capture=None)
+    assert final == dataclasses.replace(report(Cause.KERNEL_CRASH), final=True)
+    assert agent.asked == []
+    assert "driver host died" in (folder / "console.log").read_text()
+
+
+def test_a_source_that_fails_takes_no_other_with_it(
+    guest: Guest, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither way leads in and the machine is off: the rest is kept, and what is missing has a reason."""
+    monkeypatch.setattr(network, "connect", refused)
+    monkeypatch.setattr(agent, "log", "")
+    guest.domain.destroy()
+    folder = tmp_path / "evidence"
+    Collector(Timeouts(scale=0.05)).collect(guest, None, folder, capture=None)
+    sources = (folder / "sources.txt").read_text()
+    assert "driver.log: none" in sources
+    assert (folder / "domain.xml").exists()
+
+
+def test_a_death_is_noticed_on_a_silent_connection(tmp_path: Path) -> None:
+    """By the words of a dying kernel, or by the lab's mark; once."""
+    for number, die in enumerate((
+        lambda console: console.write_text("Kernel panic - not syncing: x\n"),
+        lambda console: lost_mark(console).touch(),
+    )):  # fmt: skip
+        console = tmp_path / str(number) / "console.log"
+        console.parent.mkdir()
+        console.touch()
+        died = threading.Event()
+        watch = DeathWatch(console, died.set)
+        assert not died.wait(0.5)
+        die(console)
+        wait_until(lambda died=died: died.is_set() or NotYet("alive"), Deadline.after(5), what="the death")  # type: ignore[misc]
+        watch.close()
+
+
+def test_a_story_survives_the_border() -> None:
+    """What the controller says is what the worker reads, signals included."""
+    from wsklab.pytest_plugin.leases import Story
+
+    told = Story("crashed", "it died", {"code": 10}, "driver_crash", "0xA")
+    assert Story.read(json.loads(json.dumps(told.document()))) == told
