@@ -157,6 +157,8 @@ class RawFork:
     def _guest_agent(self) -> GuestAgent:
         if self._agent is None:
             self._agent = _Json(self.folder / "agent", Deadline.after(10))
+            # QEMU's documentation of the agent asks for this at the beginning of a conversation; libvirt does it, too
+            self._agent.ask({"execute": "guest-sync", "arguments": {"id": 4711}}, Deadline.after(60))
         agent = self._agent
 
         def send(command: Mapping[str, object], deadline: Deadline) -> Mapping[str, object]:

@@ -54,7 +54,7 @@ class GuestAgent:
                 return NotYet(error.why or error.message)
             return True
 
-        wait_until(answers, deadline, what="the guest agent", tick_s=0.01)
+        wait_until(answers, deadline, what="the guest agent", tick_s=0.002)
 
     def offset_s(self, deadline: Deadline) -> float:
         """How far the guest's clock is behind the host's, in seconds; the question's own time is halved out."""
