@@ -206,6 +206,11 @@ class GuestPool:
                 continue
             return handle.model_copy(update={"ready_s": round(time.monotonic() - asked_at, 3)})
 
+    def resting(self, profile: str) -> list[str]:
+        """The names of the spares that wait, paused."""
+        with self._lock:
+            return [handle.name for handle in self._spares.get(profile, ())]
+
     def _drop_spare(self) -> bool:
         """Make room: a spare of any profile is the first to go; False when there is none."""
         with self._lock:

@@ -13,7 +13,7 @@ import pytest
 from lab_home import PROFILE, LabCommand
 from local_wine import DEVICE
 
-from wsklab import waking
+from wsklab import spares, waking
 from wsklab.assemble import Lab
 from wsklab.channel.agent import GuestAgent
 from wsklab.channel.device import DeviceClient
@@ -23,6 +23,7 @@ from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.deploy import DriverPackage
 from wsklab.guest import Claim, Guest
 from wsklab.hypervisor.libvirt import LibvirtDomain
+from wsklab.pool import GuestPool
 from wsklab.template import Template
 from wsklab.toolchain import BuildResult
 
@@ -141,6 +142,64 @@ def test_guests_on_one_wire_reach_each_other(lab: LabCommand) -> None:
                 assert one.record.mac in _inside(one, "cat /sys/class/net/eth0/address")
         finally:
             second.destroy(opened.slots)
+
+
+def test_up_leaves_a_spare_and_the_next_up_takes_it(lab: LabCommand, base: Template) -> None:
+    """It waits paused with a purpose of its own, then runs for its taker; nothing else is left behind."""
+    answer = lab.run("up", PROFILE, "--ttl", "30m", "--json", env={"WSKLAB_UP_SPARES": "1"})
+    assert answer.code == 0, answer
+
+    # a fork that is being made is paused, too: a spare is one that its maker has let go
+    def spare() -> str | NotYet:
+        with _opened(lab) as opened:
+            ready = spares.waiting(opened.site().factory, opened.owner)
+            return ready[0].name if [str(guest.domain.state()) for guest in ready] == ["paused"] else NotYet(str(ready))
+
+    waiting = wait_until(spare, Deadline.after(90), what="a spare", tick_s=0.5)
+    assert [row["purpose"] for row in lab.ok("list", waiting, "--json")["guests"]] == ["spare"]
+    (row,) = lab.ok("up", PROFILE, "--ttl", "30m", "--json")["guests"]
+    assert (row["name"], row["method"]) == (waiting, "fork")
+    assert "RUNNING" in lab.ok("exec", waiting, "--json", "--", "sc", "query", "nsiproxy")["result"]["stdout"]
+    assert lab.ok("list", "--json")["guests"][0]["purpose"] == "user"
+    lab.ok("down", answer.document["guests"][0]["name"], waiting, "--json")
+    assert lab.ok("gc", "--dry-run", "--json")["removed"] == []
+
+
+def test_a_run_replaces_a_guest_by_its_spare(lab: LabCommand, built: BuildResult, tmp_path: Path) -> None:
+    """The first replacement makes a spare; the second is that spare, at once, with the driver loaded and alive."""
+    with _opened(lab) as opened, opened.home.run_alive("forks"):
+        pool = GuestPool(
+            profiles={PROFILE: opened.profile(PROFILE)},
+            start=opened.start_guest,
+            stop=opened.stop_starting,
+            spares=1,
+            claim=Claim(owner=opened.owner, purpose="run", run="forks"),
+            package=DriverPackage(image=built.sys, control=built.ctl),
+            slots=opened.slots,
+            events=opened.site().hypervisor.subscribe(),
+            timeouts=opened.timeouts,
+            evidence=tmp_path,
+        )
+        try:
+            second = pool.replace(pool.provide(PROFILE), "the test says so")
+
+            def paused() -> str | NotYet:
+                return pool.resting(PROFILE)[0] if pool.resting(PROFILE) else NotYet()
+
+            waiting = wait_until(paused, Deadline.after(120), what="a spare", tick_s=0.2)
+            third = pool.replace(second, "the test says so again")
+            assert third.name == waiting
+            assert third.method == "fork"
+            guest = next(guest for guest in opened.guests() if guest.name == waiting)
+            with (
+                guest.open_channel(Deadline.after(60)) as channel,
+                DeviceClient.open(channel, Deadline.after(60)) as control,
+                control.open_device(DEVICE) as device,
+            ):
+                assert WskClient(device, call_s=30).create_listening_socket_sample().succeeded
+        finally:
+            pool.close()
+        assert opened.guests() == []
 
 
 def test_a_fork_that_is_restarted_boots(lab: LabCommand, base: Template) -> None:
