@@ -82,6 +82,7 @@ ULONG64 ShimTrace(void);
 void ShimIgnoreAccessLists(BOOLEAN ignore);
 /* What is going on: printed when the shim breaks off. */
 void ShimNote(const char *format, ...) __attribute__((format(printf, 1, 2)));
+const char *ShimNoted(void);
 /* Everything must be gone: the provider is stopped, and what is left is an abort (rules leak-*). */
 void ShimStop(void);
 
@@ -91,6 +92,14 @@ void ShimStop(void);
  * last call. `everyFrom`: it and all that follow.
  */
 ULONG ShimFailAt(ULONG n, BOOLEAN everyFrom);
+/*
+ * Sites that only runs reach in which something else failed, so that no sweep has failed them. ShimFailNever: whether site
+ * `index` (of ShimFailSites) is one; the note (ShimNote) of the first (run 0) or the last run (1) that came there, and which
+ * allocation had failed in it. ShimFailAlso, after ShimFailAt: the site fails as well, the first time that it is reached.
+ */
+ULONG ShimFailSites(void);
+BOOLEAN ShimFailNever(ULONG index, ULONG run, const char **note, ULONG *failed);
+void ShimFailAlso(ULONG index);
 /* One line per site on `file`: count, failures, where (module+offset of up to four callers). */
 void ShimFailReport(int file);
 

@@ -76,6 +76,10 @@ void ShimNote(const char *format, ...) {
     va_end(arguments);
 }
 
+const char *ShimNoted(void) {
+    return g_Note;
+}
+
 _Noreturn void ShimAbort(const char *rule, const char *format, ...) {
     char message[4096];
     char who[2048];

@@ -16,6 +16,10 @@ typedef struct SITE {
     char Where[600]; /* described at once: the driver may be gone when the report is written */
     ULONG Count;
     ULONG Failures;
+    /* Runs that came here, the first and the last: their notes, and what failed in them. One of them is repeated when no
+     * sweep has failed the site itself (ShimFailAlso). */
+    char Run[2][160];
+    ULONG RunFailed[2];
 } SITE;
 
 static pthread_mutex_t g_Lock = PTHREAD_MUTEX_INITIALIZER;
@@ -25,6 +29,7 @@ static const SITE *g_LastFailed;
 static ULONG g_Seen;
 static ULONG g_Target; /* 0: none */
 static BOOLEAN g_From;
+static const SITE *g_Also; /* the first time that it is reached */
 static BOOLEAN g_Armed; /* sites are told apart from the first ShimFailAt on: that takes time */
 
 /* The callers that tell one allocation from another: those in drivers; in the program, where no driver is among them. */
@@ -73,6 +78,14 @@ BOOLEAN InjectShouldFail(const char *what) {
     g_Seen++;
     fail = g_Target != 0 && (g_Seen == g_Target || (g_From && g_Seen > g_Target));
     site = FindSite(what, frames, count);
+    if (site == g_Also) {
+        fail = TRUE;
+        g_Also = NULL;
+    }
+    for (ULONG run = site->Count > 0; run < 2 && site->Failures == 0 && !fail; run++) {
+        snprintf(site->Run[run], sizeof(site->Run[run]), "%s", ShimNoted());
+        site->RunFailed[run] = g_Target;
+    }
     site->Count++;
     site->Failures += fail;
     if (fail) {
@@ -99,9 +112,31 @@ ULONG ShimFailAt(ULONG n, BOOLEAN everyFrom) {
     g_Seen = 0;
     g_Target = n;
     g_From = everyFrom;
+    g_Also = NULL;
     __atomic_store_n(&g_Armed, TRUE, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&g_Lock);
     return seen;
+}
+
+BOOLEAN ShimFailNever(ULONG index, ULONG run, const char **note, ULONG *failed) {
+    BOOLEAN never;
+
+    pthread_mutex_lock(&g_Lock);
+    never = g_Sites[index].Failures == 0;
+    *note = g_Sites[index].Run[run];
+    *failed = g_Sites[index].RunFailed[run];
+    pthread_mutex_unlock(&g_Lock);
+    return never;
+}
+
+ULONG ShimFailSites(void) {
+    return g_SiteCount;
+}
+
+void ShimFailAlso(ULONG index) {
+    pthread_mutex_lock(&g_Lock);
+    g_Also = &g_Sites[index];
+    pthread_mutex_unlock(&g_Lock);
 }
 
 void ShimFailReport(int file) {

@@ -25,6 +25,13 @@ static BOOLEAN Retry;
  * who then looks and finds nothing. */
 static WSKP_SOCKET **Owners;
 static size_t OwnerCount;
+static ULONG Owned; /* the table goes with the last of them */
+
+static void Disown(int fd) {
+    HostPollRemove(&Poll, fd);
+    Owners[fd] = NULL;
+    Owned--;
+}
 
 NTSTATUS WskpPollerAdd(int fd, WSKP_SOCKET *socket) {
     if ((size_t)fd >= OwnerCount) {
@@ -42,20 +49,24 @@ NTSTATUS WskpPollerAdd(int fd, WSKP_SOCKET *socket) {
     }
     /* One that was pended with its listener becomes a socket of its own. */
     if (Owners[fd] != NULL) {
-        HostPollRemove(&Poll, fd);
+        Disown(fd);
     }
     if (HostPollAdd(&Poll, fd, (uint64_t)fd) < 0) {
-        Owners[fd] = NULL;
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     Owners[fd] = socket;
+    Owned++;
     return STATUS_SUCCESS;
 }
 
 void WskpPollerRemove(int fd) {
     if ((size_t)fd < OwnerCount && Owners[fd] != NULL) {
-        HostPollRemove(&Poll, fd);
-        Owners[fd] = NULL;
+        Disown(fd);
+    }
+    if (Owned == 0 && Owners != NULL) {
+        ShimFree(Owners);
+        Owners = NULL;
+        OwnerCount = 0;
     }
 }
 

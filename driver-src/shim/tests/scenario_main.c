@@ -23,6 +23,7 @@ extern const SCENARIO *const __stop_scenarios[];
 #define UNLOAD_PAUSE_MS 50
 /* No scenario has so many allocations. */
 #define MOST_ALLOCATIONS 3000
+#define REST_TRIES 20
 
 static const char *g_Driver;
 
@@ -107,6 +108,40 @@ static void Sweep(const SCENARIO *scenario, ULONG64 seed) {
     printf("swept %s: %u\n", scenario->Name, n - 1);
 }
 
+/* Repeat a run in which something failed, and let the site fail as well. */
+static void FailBoth(const char *note, ULONG failed, ULONG site) {
+    char name[64];
+    unsigned seed;
+
+    if (sscanf(note, "scenario %63[^,], seed %u", name, &seed) != 2) {
+        return;
+    }
+    for (const SCENARIO *const *entry = __start_scenarios; entry < __stop_scenarios; entry++) {
+        if (strcmp((*entry)->Name, name) == 0) {
+            SHIM_OPTIONS options = OptionsFor(*entry, TRUE, seed);
+            ShimSetOptions(&options);
+            ShimNote("scenario %s, seed %u, allocation %u fails, and then site %u", name, seed, failed, site);
+            ShimFailAt(failed, FALSE);
+            ShimFailAlso(site);
+            RunOnce(*entry, TRUE);
+        }
+    }
+}
+
+/* Those that only come to their turn when something else has failed before. The host's sockets have a say in how a run
+ * goes, so a repetition may miss the site. */
+static void SweepRest(void) {
+    for (ULONG site = 0; site < ShimFailSites(); site++) {
+        const char *note;
+        ULONG failed;
+
+        for (ULONG try = 0; try < REST_TRIES && ShimFailNever(site, try % 2, &note, &failed); try++) {
+            FailBoth(note, failed, site);
+        }
+    }
+    ShimFailAt(0, FALSE);
+}
+
 static int Each(const char *name, ULONG avoid, void (*run)(const SCENARIO *scenario, ULONG64 a, ULONG64 b), ULONG64 a, ULONG64 b) {
     BOOLEAN all = strcmp(name, "all") == 0;
     ULONG found = 0;
@@ -180,6 +215,7 @@ int main(int count, char **arguments) {
     } else if (strcmp(word, "sweep") == 0 && count >= 4) {
         ShimStart(&options);
         code = Each(arguments[3], SCENARIO_SLOW, SweepEach, count > 4 ? strtoull(arguments[4], NULL, 10) : 1, 0);
+        SweepRest();
         fflush(stdout);
         ShimFailReport(1);
     } else {
