@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -31,7 +32,12 @@ def _network_cases() -> list[str]:
 
 def _run(folder: Path, *argv: str) -> tuple[int, str]:
     done = subprocess.run(
-        [str(folder / "shim-provider"), *argv], capture_output=True, text=True, timeout=120, check=False
+        [str(folder / "shim-provider"), *argv],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "ASAN_OPTIONS": "symbolize=0"},  # reading debug information takes longer than the cases
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -45,6 +51,8 @@ def folder() -> Path:
 @pytest.mark.parametrize("name", _cases())
 def test_case(folder: Path, name: str, mode: tuple[str, ...]) -> None:
     """It passes whichever way WSK's freedom goes; a case that breaks a rule is told which."""
+    if _cases()[name] and mode[0] == "random":
+        return  # the mistake is made before anything may go either way
     code, output = _run(folder, name, *mode)
     rule = re.search(r"^wsklab-shim: RULE ([\w-]+): ", output, re.MULTILINE)
 

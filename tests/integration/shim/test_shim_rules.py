@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -25,13 +26,18 @@ def _mistakes() -> dict[str, str]:
     return dict(re.findall(r'X\((\w+), "([\w-]*)"\)', text))
 
 
-def _run(folder: Path, name: str, *seed: str) -> tuple[int, str]:
+#: Reading debug information takes longer than everything else together.
+WITHOUT_NAMES = {"ASAN_OPTIONS": "symbolize=0", "UBSAN_OPTIONS": "symbolize=0"}
+
+
+def _run(folder: Path, name: str, *seed: str, names: bool = False) -> tuple[int, str]:
     done = subprocess.run(
         [str(folder / "shim-wrong"), str(folder / "wrong.so"), name, *seed],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
+        env=dict(os.environ) if names else {**os.environ, **WITHOUT_NAMES},
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -51,7 +57,9 @@ def folder(request: pytest.FixtureRequest) -> Path:
 @pytest.mark.parametrize("mode", ["plain", "deterministic"])
 @pytest.mark.parametrize("name", _mistakes())
 def test_the_mistake_is_seen(folder: Path, name: str, mode: str) -> None:
-    """The rule that the mistake breaks is named, with a stack that names the function that made it."""
+    """The rule that the mistake breaks is named, with a stack that leads to who made it."""
+    if (folder.name, mode) == ("shim-gcc", "deterministic"):
+        return  # the compiler has no say in the schedule
     rule = PLAIN.get(name, _mistakes()[name]) if mode == "plain" else _mistakes()[name]
     if rule is None:
         return  # nothing would end it
@@ -63,6 +71,12 @@ def test_the_mistake_is_seen(folder: Path, name: str, mode: str) -> None:
     else:
         assert code != 0
         assert "wrong.c" in output or "wrong.so" in output, output[-3000:]
+
+
+def test_the_stack_names_functions_and_lines(folder: Path) -> None:
+    """As users see it: with debug information."""
+    output = _run(folder, "WaitRaised", names=True)[1]
+    assert re.search(r"in \w+ \S*wrong\.c:\d+", output), output[-3000:]
 
 
 def test_the_list_is_whole(folder: Path) -> None:
