@@ -358,7 +358,7 @@ CASE(StuckDisconnectIsClosed) {
 }
 
 CASE(DisconnectAwaitsAcknowledgement) {
-    static UCHAR bytes[40 * 1024], got[40 * 1024];
+    static UCHAR bytes[16 * 1024], got[16 * 1024];
     TEST_CLIENT client;
     ADDRESS bound;
     OPERATION graceful = {0};
