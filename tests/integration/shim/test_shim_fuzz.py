@@ -1,4 +1,4 @@
-"""A slice of the fuzzing: random sequences of requests, from the corpus on. A finding's input is kept below the folder."""
+"""A slice of the fuzzing: random sequences of requests, from the corpus on; whatever is found breaks off."""
 
 from __future__ import annotations
 
