@@ -19,6 +19,9 @@ from wsklab.records import SocketAddress
 
 __all__ = ["LOOPBACK", "MISSING", "LocalShim", "address_of", "peer_listener"]
 
+#: Another build, such as the one that counts lines (test_shim_coverage.py).
+PRESET = os.environ.get("WSKLAB_SHIM_PRESET", "shim")
+
 #: The driver's side: any free port of the loopback interface.
 LOOPBACK = SocketAddress.of("127.0.0.1")
 
@@ -28,7 +31,7 @@ class LocalShim:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.errors = folder / "errors.log"
-        self._built = build("shim", "wsklab", "wsklab-shim")
+        self._built = build(PRESET, "wsklab", "wsklab-shim")
         self._options = options
         self.streams: list[PipeStream] = []
 

@@ -13,7 +13,8 @@
 #define PENDING 8u
 #define PEERS 6u
 #define OUTPUT_BYTES 8192u
-#define PORTS 4u
+/* Ports of a process: few, so that sockets and peers meet. */
+#define ENDS 4u
 /* A sequence is over after so many steps, however long its input is. */
 #define MAX_STEPS 200u
 /* The driver's own housekeeping: what it lets go of within so many tenths of a second (of virtual time). */
@@ -50,7 +51,7 @@ BOOLEAN Ended(const SOURCE *source) {
 }
 
 USHORT FuzzPort(ULONG which) {
-    return (USHORT)(20000 + (ULONG)getpid() % 5000 * PORTS + which % PORTS);
+    return (USHORT)(20000 + (ULONG)getpid() % 5000 * ENDS + which % ENDS);
 }
 
 static void Pause(ULONG milliseconds) {
