@@ -26,7 +26,7 @@ from wsklab.pytest_plugin.matchers import holds, new_socket, returned, succeeded
 from wsklab.pytest_plugin.observe import Observe, RuleObserver
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.peer import BlackHole, Connection, Listener, Peer
-from wsklab.pytest_plugin.quiet import pause_for, quiet_s
+from wsklab.pytest_plugin.quiet import PATIENCE_S, pause_for, quiet_s
 from wsklab.records import AF_INET6, Event, Record, SocketAddress
 from wsklab.wsk import EventMask
 
@@ -94,6 +94,11 @@ class Scene:
     def stated(self, seconds: float) -> Deadline:
         """A time that a rule itself states; not scaled."""
         return Deadline.after(seconds)
+
+    def patience(self, seconds: float) -> Deadline:
+        """How long the transport's own end is waited for: as the rule says, or the kind's window."""
+        window = PATIENCE_S.get(self.guest.handle.kind)
+        return self.within(seconds) if window is None else Deadline.after(window)
 
     def since(self, build: int) -> bool:
         """Whether a feature that came with this build of Windows has to be there; other kinds have all of them."""
