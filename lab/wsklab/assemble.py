@@ -33,6 +33,7 @@ from wsklab.hypervisor.daemon import PrivateDaemon
 from wsklab.hypervisor.libvirt import LibvirtHypervisor
 from wsklab.hypervisor.probe import ProbeResult, probe_acceleration
 from wsklab.hypervisor.protocol import Hypervisor
+from wsklab.image.import_disk import Importer
 from wsklab.image.install import Installer
 from wsklab.image.install_checks import InstallHost, processor_flags
 from wsklab.image.store import Image, ImageStore
@@ -248,6 +249,20 @@ class Lab:
             ensure_network=lambda: self._ensure_network(site),
             owner=self.owner,
             evidence=self.home.cache / "installations",
+        )
+
+    def importer(self, disk: Path, *, account: str, provision: bool, control: Path, certificate: Path) -> Importer:
+        """Who makes an image of a Windows disk that somebody brings: a builder for `store.build`; see `Importer`."""
+        site = self.site()
+        self._ensure_network(site)
+        return Importer(
+            factory=site.factory,
+            disk=disk,
+            account=account,
+            provision=provision,
+            control=control,
+            certificate=certificate,
+            owner=self.owner,
         )
 
     def daemon(self) -> PrivateDaemon:

@@ -151,6 +151,7 @@ class DomainSpec:
         screen: whether there is a VGA, for screenshots.
         memory_file: the guest's memory as a file; None: anonymous memory.
         incoming: whether it waits for the device state of a template (`Domain.thaw`) instead of booting.
+        passthrough: PCI devices of the host that it gets, `0000:03:00.0`. Experimental.
     """
 
     name: str
@@ -174,6 +175,7 @@ class DomainSpec:
     screen: bool = True
     memory_file: MemoryFile | None = None
     incoming: bool = False
+    passthrough: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,6 +410,11 @@ def _devices(root: etree._Element, spec: DomainSpec) -> None:
             etree.SubElement(interface, "link", {"state": "down"})
         # No guest boots from the network: its boot ROM only costs time.
         etree.SubElement(interface, "rom", {"enabled": "no"})
+    for card in spec.passthrough:
+        hostdev = etree.SubElement(devices, "hostdev", {"mode": "subsystem", "type": "pci", "managed": "yes"})
+        domain, bus, slot, function = re.split(r"[:.]", card)
+        where = {"domain": f"0x{domain}", "bus": f"0x{bus}", "slot": f"0x{slot}", "function": f"0x{function}"}
+        etree.SubElement(etree.SubElement(hostdev, "source"), "address", where)
     for port in ("0", "1"):
         serial = etree.SubElement(devices, "serial", {"type": "pty"})
         if port == "0":

@@ -202,7 +202,7 @@ class GuestFactory:
             slot=slot,
             mac=network.WIRE_GUEST_MAC if wire else network.mac_of(slot),
             address=network.WIRE_GUEST if wire else network.address_of(self.subnet, slot),
-            user=GUEST_ACCOUNT if profile.kind == "windows" else GUEST_USER,
+            user=_account_of(profile, image),
             host_key=(image.manifest.host_key or None) if image is not None else None,
             image=image.digest if image is not None else "",
             wire=wire,
@@ -291,6 +291,7 @@ class GuestFactory:
             console_log=self.files.place(directory) / "console.log",
             memory_file=plan.memory,
             incoming=plan.state is not None,
+            passthrough=claim.passthrough,
         )
 
     def machine(self, profile: GuestProfile, image: Image, *, private_wire: bool) -> str:
@@ -325,3 +326,11 @@ class GuestFactory:
             opener=self.opener,
             timeouts=self.timeouts,
         )
+
+
+def _account_of(profile: GuestProfile, image: Image | None) -> str:
+    """Who the lab logs in as."""
+    if profile.kind != "windows":
+        return GUEST_USER
+    known = image.manifest.windows if image is not None else None
+    return known.account if known is not None else GUEST_ACCOUNT

@@ -100,6 +100,7 @@ class Claim:
         name: the guest's name, or "" for one made from profile and slot.
         fresh: whether it must boot from its image, whatever would be faster.
         together: whether other guests must be able to reach it: then it is on the lab's network.
+        passthrough: PCI devices of the host that it gets (`passthrough.require_card`); then it boots.
     """
 
     owner: str
@@ -109,6 +110,7 @@ class Claim:
     name: str = ""
     fresh: bool = False
     together: bool = False
+    passthrough: tuple[str, ...] = ()
 
 
 class Guest:

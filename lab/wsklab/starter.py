@@ -100,7 +100,8 @@ class GuestStarter:
     ) -> tuple[Guest | None, str]:
         """The fork, or what stopped it."""
         kind: Kind = "base" if package is None else "prepared"
-        why = self.refusal or _kind_refusal(profile)
+        card = "a card of the host cannot be a part of a template" if claim.passthrough else ""
+        why = self.refusal or _kind_refusal(profile) or card
         if why or claim.fresh:
             return None, "" if claim.fresh else why
         inputs = self.maker.inputs(profile, image, package)

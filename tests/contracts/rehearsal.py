@@ -16,7 +16,8 @@ from windows_iso import SERVER_2022, wim
 
 from wsklab.assemble import Lab
 from wsklab.cli.output import Output
-from wsklab.cli.services import InstallWishes, Services
+from wsklab.cli.services import Services
+from wsklab.cli.windows_images import InstallWishes
 from wsklab.config import load_config
 from wsklab.image.install import Installer
 from wsklab.image.install_watch import Limits

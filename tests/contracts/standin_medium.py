@@ -29,7 +29,9 @@ Firmware = Literal["uefi", "bios"]
 
 HERE: Final = Path(__file__).parent / "standin"
 #: What is unpacked; the kernel's package is asked for, and the libraries of the SSH server come along.
-PACKAGES: Final = ("busybox-static", "dropbear-bin", "grub-common", "grub-pc-bin", "systemd-boot-efi")
+PACKAGES: Final = (
+    *("busybox-static", "dropbear-bin", "grub-common", "grub-pc-bin", "openssh-sftp-server", "systemd-boot-efi"),
+)
 _MODULES: Final = ("ahci", "sd_mod", "sr_mod", "isofs", "e1000e")
 _MIB: Final = 1 << 20
 _SECTOR: Final = 512
@@ -54,7 +56,7 @@ def fetch_parts(place: Path, limit_s: float = 300) -> Parts:
     """Unpack the packages below `place`, unless they are there; make the initial RAM disk."""
     deadline = Deadline.after(limit_s)
     root = place / "root"
-    if not (place / "complete").exists():
+    if not (place / "complete-2").exists():
         place.mkdir(parents=True, exist_ok=True)
         depends = run(["apt-cache", "depends", "linux-image-amd64"], deadline=deadline).stdout
         kernel = next(line.split()[-1] for line in depends.splitlines() if "Depends: linux-image" in line)
@@ -68,7 +70,7 @@ def fetch_parts(place: Path, limit_s: float = 300) -> Parts:
         release = next((root / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
         modules = next(path for path in (root / "usr/lib/modules", root / "lib/modules") if path.is_dir())
         run([str(busybox(root)), "depmod", "-b", str(modules.parents[1]), release], deadline=deadline)
-        (place / "complete").touch()
+        (place / "complete-2").touch()
     release = next((root / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
     return Parts(root, (root / "boot" / f"vmlinuz-{release}").read_bytes(), _initrd(root, release))
 
@@ -87,6 +89,8 @@ def _initrd(root: Path, release: str) -> bytes:
     files += [("init", 0o100755, (HERE / "init").read_bytes()), ("dhcp", 0o100755, (HERE / "dhcp").read_bytes())]
     for program in ("sbin/dropbear", "bin/dropbearkey"):
         files.append((f"bin/{Path(program).name}", 0o100755, (root / "usr" / program).read_bytes()))
+    server = next(root.rglob("openssh/sftp-server"))
+    files.append(("bin/sftp-server", 0o100755, server.read_bytes()))
     loader = next(path for path in root.rglob("ld-linux-x86-64.so.2") if path.is_file())
     files.append(("lib64/ld-linux-x86-64.so.2", 0o100755, loader.read_bytes()))
     for name in ("libc.so.6", "libcrypt.so.1", "libgmp.so.10", "libtomcrypt.so.1", "libtommath.so.1", "libz.so.1"):
@@ -103,7 +107,12 @@ def _initrd(root: Path, release: str) -> bytes:
 def make_medium(
     path: Path, parts: Parts, firmware: Firmware, wim: bytes, *, variant: str = "good", disk_gib: int = 1
 ) -> Path:
-    """A medium for one firmware; `variant` `no-loader`: what it installs does not start."""
+    """A medium for one firmware.
+
+    Args:
+        variant: `no-loader`: what it installs does not start; `two-loaders`: it also has, as Windows media have, the
+            boot image that does not ask.
+    """
     deadline = Deadline.after(120)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -113,6 +122,10 @@ def make_medium(
         files = {"sources/install.wim": wim, "disk.gz": disk}
         if firmware == "uefi":
             boot = _fat({"EFI/BOOT/BOOTX64.EFI": _efi(parts, medium_words, place, deadline)})
+            if variant == "two-loaders":
+                silent = _efi(parts, f"{medium_words} prompt=no", place, deadline)
+                files["efi/microsoft/boot/efisys.bin"] = boot
+                files["efi/microsoft/boot/efisys_noprompt.bin"] = _fat({"EFI/BOOT/BOOTX64.EFI": silent})
         else:
             files |= {"linux.bin": parts.kernel, "initrd.bin": parts.initrd}
             script = f"linux16 (cd)/linux.bin {medium_words}\ninitrd16 (cd)/initrd.bin\nboot\n"
@@ -124,10 +137,16 @@ def make_medium(
 def _write_iso(path: Path, files: Mapping[str, bytes], boot: bytes, firmware: Firmware) -> None:
     disc = pycdlib.PyCdlib()
     disc.new(interchange_level=3, udf="2.60")
-    disc.add_directory("/SOURCES", udf_path="/sources")
+    short = {"": ""}
     for name, content in files.items():
-        short = f"/{name.upper()};1"
-        disc.add_fp(io.BytesIO(content), len(content), short, udf_path=f"/{name}")
+        folder, _, file = name.rpartition("/")
+        for depth in range(1, folder.count("/") + 2 if folder else 0):
+            part = "/".join(folder.split("/")[:depth])
+            if part not in short:
+                short[part] = f"{short[part.rpartition('/')[0]]}/D{len(short)}"
+                disc.add_directory(short[part], udf_path=f"/{part}")
+        plain = f"{file.upper()}" if not folder else f"F{len(short)}{len(file)}.BIN"
+        disc.add_fp(io.BytesIO(content), len(content), f"{short[folder]}/{plain};1", udf_path=f"/{name}")
     disc.add_fp(io.BytesIO(boot), len(boot), "/BOOT.IMG;1")
     if firmware == "uefi":
         disc.add_eltorito("/BOOT.IMG;1", bootcatfile="/BOOT.CAT;1", efi=True)

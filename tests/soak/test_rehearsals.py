@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from lab_home import furnish
 from rehearsal import Rehearsal
 from standin_medium import Firmware
 
+from wsklab.cli.output import Output
+from wsklab.cli.services import Services
 from wsklab.errors import ImageError
 from wsklab.image.install_state import read_state
 from wsklab.image.install_watch import InstallationWatch, KeyPresses
@@ -70,6 +74,18 @@ def test_nobody_presses_a_key(rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPa
         rehearsal.build(lab, "uefi")
 
 
+def test_the_other_boot_image_takes_the_place_of_the_asking_one(
+    rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an overlay: no key is pressed, and the medium's file is as it was."""
+    monkeypatch.setattr(KeyPresses, "due", lambda *_: pytest.fail("a key was to be pressed"))
+    before = rehearsal.medium("uefi", "two-loaders").read_bytes()
+    with rehearsal.lab() as lab:
+        image, _ = rehearsal.build(lab, "uefi", "two-loaders")
+        lab.store.remove(image)
+    assert rehearsal.medium("uefi", "two-loaders").read_bytes() == before
+
+
 def test_a_build_that_was_killed_is_continued(rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guest of the first build is the guest of the second; it was not installed anew."""
     seen: list[str] = []
@@ -99,3 +115,25 @@ def test_a_build_that_was_killed_is_continued(rehearsal: Rehearsal, monkeypatch:
         assert image.manifest.windows is not None
         assert image.manifest.windows.password_file == f"rehearsal-bios-{seen[0][:8]}.password"
         lab.store.remove(image)
+
+
+@pytest.mark.parametrize("provision", [False, True])
+def test_a_disk_that_somebody_brings(rehearsal: Rehearsal, *, provision: bool) -> None:
+    """The disk of a good installation becomes an image again; with provisioning its settings are made anew, kept, and
+    the guest's host key is the one of before."""
+    profile = rehearsal.profile("bios")
+    with rehearsal.lab() as lab:
+        image, _ = rehearsal.build(lab, "bios")
+        disk = rehearsal.place / "brought.qcow2"
+        shutil.copyfile(image.disk, disk)
+        lab.store.remove(image)
+        before = disk.read_bytes()
+        imported = Services().import_windows(
+            lab, profile, disk, account="wsklab", provision=provision, output=Output(stderr=io.StringIO())
+        )
+        facts = imported.manifest.windows
+        assert facts is not None
+        assert (facts.edition, facts.build, facts.acceleration) == ("ServerStandardEval", "20348.587", "")
+        assert imported.manifest.host_key == image.manifest.host_key
+        assert disk.read_bytes() == before
+        lab.store.remove(imported)

@@ -14,7 +14,8 @@ import pytest
 from wsklab.cli.main import main
 from wsklab.cli.output import Output
 from wsklab.cli.runtime import Runtime
-from wsklab.cli.services import InstallWishes, Services
+from wsklab.cli.services import Services
+from wsklab.cli.windows_images import InstallWishes, download_medium
 from wsklab.config import LabConfig
 from wsklab.errors import ImageError, UsageError
 from wsklab.image.store import ImageStore
@@ -96,4 +97,4 @@ def test_no_download_is_known(tmp_path: Path) -> None:
     recipe = profile.windows_recipe.model_copy(update={"media": ()})
     without: Any = profile.model_copy(update={"recipe": recipe})
     with pytest.raises(UsageError, match="no download of ws2022 is known"):
-        Services().download_medium(None, without, Output())  # type: ignore[arg-type]
+        download_medium(None, without, Output())  # type: ignore[arg-type]

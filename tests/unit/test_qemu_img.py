@@ -9,6 +9,7 @@ import pytest
 from wsklab import qemu_img
 from wsklab.deadline import Deadline
 from wsklab.errors import ImageError
+from wsklab.process import run
 
 
 def _soon() -> Deadline:
@@ -50,3 +51,27 @@ def test_damage_is_found(tmp_path: Path) -> None:
     image.write_bytes(data)
     with pytest.raises(ImageError):
         qemu_img.check(image, _soon())
+
+
+def test_bytes_are_put_into_an_overlay_only(tmp_path: Path) -> None:
+    """What the guest reads there is changed, the image under it is not."""
+    base, overlay, flat = tmp_path / "base", tmp_path / "overlay.qcow2", tmp_path / "flat.qcow2"
+    base.write_bytes(b"A" * 8192)
+    qemu_img.create_overlay(base, overlay, _soon())
+    qemu_img.patch(overlay, 2048, b"B" * 1024, _soon())
+    qemu_img.compress(overlay, flat, _soon())
+    raw = tmp_path / "raw"
+    run(["qemu-img", "convert", "-O", "raw", str(flat), str(raw)], deadline=_soon())
+    assert raw.read_bytes() == b"A" * 2048 + b"B" * 1024 + b"A" * 5120
+    assert base.read_bytes() == b"A" * 8192
+    assert qemu_img.info(flat, _soon()).backing is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "flat.qcow2", "overlay.qcow2", "raw"]
+
+
+def test_bytes_that_cannot_be_put(tmp_path: Path) -> None:
+    """Beyond the end: an error, and nothing is left behind."""
+    path = tmp_path / "small.qcow2"
+    qemu_img.create_empty(path, 4096, _soon())
+    with pytest.raises(ImageError, match="cannot write into"):
+        qemu_img.patch(path, 8192, b"B" * 512, _soon())
+    assert [path.name for path in tmp_path.iterdir()] == ["small.qcow2"]

@@ -115,7 +115,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         kernel=tmp_path / "vmlinuz",
         initrd=tmp_path / "initrd.img",
         cmdline="console=ttyS0",
-        manifest=cast(Any, SimpleNamespace(host_key="ssh-ed25519 AAAA")),
+        manifest=cast(Any, SimpleNamespace(host_key="ssh-ed25519 AAAA", windows=None)),
     )
     inside = Inside()
     networks: list[str] = []

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wsklab.cli.names import matching
+from wsklab.cli.names import existing_file, matching
 from wsklab.cli.output import stages
 from wsklab.cli.runtime import Runtime, command
-from wsklab.cli.services import InstallWishes
+from wsklab.cli.windows_images import InstallWishes
 from wsklab.errors import ImageError, TemplateError, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Images of guests.", rich_markup_mode=None)
     app.add_typer(group, name="image")
     command(group, "build", help="Make the images of profiles; one that is up to date is left alone.")(build)
+    command(group, "import", help="Make the image of a profile from a Windows disk that you bring.")(import_image)
     command(group, "list", help="Images in the store.")(list_images)
     command(group, "verify", help="Compare every file of images with its digest.")(verify)
 
@@ -120,12 +121,7 @@ def _install(
     Raises:
         UsageError: several were named, or what was given is not there.
     """
-    if len(chosen) != 1:
-        raise UsageError(
-            "a medium is for one profile",
-            why=f"{', '.join(profile.name for profile in chosen)} were named",
-            fix="name one",
-        )
+    _just_one(chosen)
     if download and wishes.iso is not None:
         raise UsageError("--iso and --download exclude each other", fix="give one of them")
     if wishes.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", wishes.sha256):
@@ -138,6 +134,38 @@ def _install(
         )
     with cli.services.lab(config) as lab:
         return cli.services.install_windows(lab, chosen[0], wishes, cli.output)
+
+
+def import_image(
+    cli: Runtime,
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="Which profile it is; see `wsklab guests`.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The disk: qcow2, raw, vhdx, ...; it is only read.")],
+    user: Annotated[
+        str, typer.Option("--user", metavar="NAME", help="The administrator that accepts the lab's key.")
+    ] = "wsklab",
+    provision: Annotated[
+        bool, typer.Option("--provision", help="Make the settings that a guest of the lab has, in the copy.")
+    ] = False,
+) -> int:
+    """Copy the disk, start a guest on it, ask what is missing; with --provision do it."""
+    existing_file(file, "a disk image")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,19}", user):
+        raise UsageError(f"not the name of an account: {user!r}", why="1 to 20 letters, digits, dots, dashes")
+    (chosen,) = _just_one(select_profiles(cli, [profile]))
+    with cli.services.lab(cli.config()) as lab:
+        image = cli.services.import_windows(lab, chosen, file, account=user, provision=provision, output=cli.output)
+    _show(cli, [image])
+    return 0
+
+
+def _just_one(chosen: list[GuestProfile]) -> list[GuestProfile]:
+    if len(chosen) != 1:
+        raise UsageError(
+            "a medium is for one profile",
+            why=f"{', '.join(profile.name for profile in chosen)} were named",
+            fix="name one",
+        )
+    return chosen
 
 
 def list_images(cli: Runtime) -> int:

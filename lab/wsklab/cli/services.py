@@ -5,11 +5,11 @@ This is the seam of the command tests: they hand the commands a subclass that an
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from wsklab.assemble import Lab
     from wsklab.cli.output import Output
+    from wsklab.cli.windows_images import InstallWishes
     from wsklab.config import LabConfig
     from wsklab.guest import Guest
     from wsklab.home import Home
@@ -35,30 +36,10 @@ if TYPE_CHECKING:
     from wsklab.template import TemplateStore
     from wsklab.toolchain import BuildResult, ShimBuild
 
-__all__ = ["InstallWishes", "Services"]
+__all__ = ["Services"]
 
 #: Budget for building, signing and checking the driver, in seconds at timeout factor 1.
 _BUILD_S = 300.0
-
-#: Budget for a medium of some gigabytes; what came by then is kept.
-_DOWNLOAD_S = 6 * 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallWishes:
-    """What the user says about the installation of a Windows.
-
-    Attributes:
-        iso: the medium; None: the profile's own evaluation medium is downloaded.
-        sha256: the digest that it must have, or "".
-        openssh: the unpacked Win32-OpenSSH package, or None.
-        emulated: install even where guests are emulated.
-    """
-
-    iso: Path | None
-    sha256: str = ""
-    openssh: Path | None = None
-    emulated: bool = False
 
 
 @contextmanager
@@ -124,16 +105,30 @@ class Services:
         return _naming(run, lab.home.run_alive(run))
 
     def start_guest(
-        self, lab: Lab, profile: GuestProfile, *, name: str, expires: str, run: str, fresh: bool, host: str
+        self,
+        lab: Lab,
+        profile: GuestProfile,
+        *,
+        name: str,
+        expires: str,
+        run: str,
+        fresh: bool,
+        host: str,
+        passthrough: Sequence[str] = (),
     ) -> Guest:
         """Start a guest that will belong to this user (`hand_over`); it boots when this returns.
 
         Args:
             host: where; "" is where there is room.
+            passthrough: PCI addresses of network cards of this host that it gets.
         """
         from wsklab.guest import Claim
+        from wsklab.passthrough import require_card
 
-        claim = Claim(owner=lab.owner, purpose="user", run=run, expires=expires, name=name, fresh=fresh)
+        cards = tuple(require_card(address) for address in passthrough)
+        claim = Claim(
+            owner=lab.owner, purpose="user", run=run, expires=expires, name=name, fresh=fresh, passthrough=cards
+        )
         return lab.start_user_guest(profile, claim, host)
 
     def hand_over(self, guest: Guest) -> None:
@@ -313,7 +308,9 @@ class Services:
         found = lab.store.find(profile)
         if found is not None:
             if profile.kind == "windows":
-                self.warn_of_licence(found, output)
+                from wsklab.cli.windows_images import warn_of_licence
+
+                warn_of_licence(found, output)
             return
         if os.geteuid() != 0 and profile.kind != "windows":  # an installation needs no root, but a medium
             self.bake_as_root(lab, profile.name, output)
@@ -323,72 +320,21 @@ class Services:
         with output.progress(f"image {profile.name}") as step:
             lab.ensure_image(profile, stages(step))
 
-    def warn_of_licence(self, image: Image, output: Output) -> None:
-        """Say it when the evaluation licence of a Windows ends within two weeks."""
-        from datetime import UTC, datetime
-
-        from wsklab.image.manifest import licence_warning
-
-        warning = licence_warning(image.manifest, datetime.now(UTC))
-        if warning:
-            output.note(f"warning: {warning}")
-
     def install_windows(self, lab: Lab, profile: GuestProfile, wishes: InstallWishes, output: Output) -> Image:
-        """The image of a Windows, installed from its medium unless it is there.
+        """The image of a Windows, installed from its medium; see `windows_images.install`."""
+        from wsklab.cli.windows_images import install
 
-        Raises:
-            UsageError, HostError, ImageError: something is not right; told before anything is started where it can be
-                known then.
-        """
-        from wsklab.cli.output import stages
-        from wsklab.image.install_checks import check_installation, check_medium, recipe_of
-        from wsklab.toolchain import make_certificate
+        build = functools.partial(self.build_driver, lab.config, None)
+        return install(lab, profile, wishes, output, build)
 
-        found = lab.store.find(profile)
-        if found is not None:
-            output.note(f"image {profile.name} is there already, and its inputs have not changed")
-            return found
-        host = lab.install_host()
-        check_installation(profile, host, emulated=wishes.emulated)
-        iso = wishes.iso or self.download_medium(lab, profile, output)
-        with output.progress(f"medium of {profile.name}"):
-            medium = check_medium(iso, profile, host, sha256=wishes.sha256, profiles=lab.profiles.values())
-        with output.progress("driver and wskctl") as step:
-            built = self.build_driver(lab.config, None, step)
-        certificate = make_certificate(lab.home.keys)
-        installer = lab.installer(medium, control=built.ctl, certificate=certificate.cer, openssh=wishes.openssh)
-        with output.progress(f"image {profile.name}") as step:
-            deadline = lab.timeouts.after(recipe_of(profile).install_budget_s)
-            return lab.store.build(profile, deadline=deadline, progress=stages(step), builder=installer)
+    def import_windows(
+        self, lab: Lab, profile: GuestProfile, disk: Path, *, account: str, provision: bool, output: Output
+    ) -> Image:
+        """The image of a Windows that somebody else installed; see `windows_images.bring`."""
+        from wsklab.cli.windows_images import bring
 
-    def download_medium(self, lab: Lab, profile: GuestProfile, output: Output) -> Path:
-        """The profile's evaluation medium, from where it was published; kept in the home's cache.
-
-        Raises:
-            UsageError: none is known, or it is not there any more. HostError: it cannot be had now.
-        """
-        from wsklab.deadline import Deadline
-        from wsklab.download import fetch
-        from wsklab.errors import UsageError
-        from wsklab.image.install_checks import recipe_of
-
-        known = next((medium for medium in recipe_of(profile).media if medium.url is not None), None)
-        if known is None or known.url is None:
-            raise UsageError(
-                f"no download of {profile.name} is known",
-                why="its profile names no medium with an address and a digest",
-                fix="get the medium by other means, and give it with --iso",
-            )
-        target = lab.home.cache / "media" / known.file
-        with output.progress(f"downloading {known.file}, {known.size >> 20} MiB") as step:
-            return fetch(
-                known.url,
-                target,
-                sha256=known.sha256,
-                size=known.size,
-                deadline=Deadline.after(_DOWNLOAD_S),
-                progress=lambda there, size: step(f"{there >> 20} of {size >> 20} MiB"),
-            )
+        build = functools.partial(self.build_driver, lab.config, None)
+        return bring(lab, profile, disk, account=account, provision=provision, output=output, build=build)
 
     def bake_as_root(self, lab: Lab, profile: str, output: Output) -> None:
         """Bake by sudo, into the same home: the bake makes a root file system.

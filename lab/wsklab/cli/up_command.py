@@ -49,6 +49,7 @@ class _Order:
     service: str
     verifier: str
     host: str
+    passthrough: tuple[str, ...]
 
 
 def up(
@@ -72,6 +73,10 @@ def up(
         str,
         typer.Option("--host", metavar="NAME", help="Only there (local: here). Default: where there is room."),
     ] = "",
+    passthrough: Annotated[
+        list[str] | None,
+        typer.Option("--passthrough", metavar="PCI", help="Experimental: give it this network card of the host."),
+    ] = None,
 ) -> int:
     """Start guests, wait until each is ready, say how to reach it and until when."""
     from wsklab.lease import expiry_after, parse_duration
@@ -81,6 +86,12 @@ def up(
     existing_file(driver, "a driver image (.sys)")
     if service and driver is None:
         raise UsageError("--service names the service of --driver", why="no driver was given", fix="add --driver FILE")
+    if passthrough and (count > 1 or host not in {"", "local"}):
+        raise UsageError(
+            "--passthrough is for one guest on this host",
+            why="a card is in one place",
+            fix="leave --count and --host out",
+        )
     if verifier != "off" and driver is None:
         raise UsageError("--verifier is for --driver", why="no driver was given", fix="add --driver FILE")
     if name and count > 1:
@@ -95,7 +106,8 @@ def up(
         cli.services.ensure_image(lab, chosen, cli.output)
         order = _Order(
             profile=chosen, count=count, name=name, expires=expiry_after(span),
-            fresh=fresh, driver=driver, service=service, verifier=verifier, host=host,
+            fresh=fresh, driver=driver, service=service, verifier=verifier,
+            host="local" if passthrough else host, passthrough=tuple(passthrough or ()),
         )  # fmt: skip
         guests = _make(cli, lab, order, run)
         for guest in guests:
@@ -186,6 +198,7 @@ class _Batch:
             run=self._run,
             fresh=order.fresh,
             host=order.host,
+            **({"passthrough": order.passthrough} if order.passthrough else {}),
         )
         with self._lock:
             self._guests.append(guest)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wsklab.answer_file import GUEST_ACCOUNT
 from wsklab.errors import ImageError
 
 __all__ = ["FileRecord", "Manifest", "WindowsFacts", "licence_warning", "read_manifest"]
@@ -35,8 +36,10 @@ class WindowsFacts(BaseModel):
         medium_sha256: the installation medium.
         evaluation: whether the edition is an evaluation, which expires.
         licence_expires: when, UTC, reckoned from the day of the installation; None for other editions.
-        password_file: file below the home's `keys` with the password of the account and of the administrator.
-        acceleration: what the installation ran on.
+        password_file: file below the home's `keys` with the password of the account and of the administrator; "" where
+            the lab knows none.
+        acceleration: what the installation ran on; "" for an imported disk.
+        account: the administrator that the lab logs in as.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +51,15 @@ class WindowsFacts(BaseModel):
     licence_expires: datetime | None
     password_file: str
     acceleration: str
+    account: str = GUEST_ACCOUNT
+
+    @classmethod
+    def unknown(cls, account: str) -> WindowsFacts:
+        """Of a disk that nobody has looked into yet."""
+        return cls(
+            edition="", build="", medium_sha256="", evaluation=False, licence_expires=None, password_file="",
+            acceleration="", account=account,
+        )  # fmt: skip
 
 
 class Manifest(BaseModel):
