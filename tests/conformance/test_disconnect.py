@@ -25,6 +25,8 @@ from wsklab.pytest_plugin.scene import Pair
 from wsklab.wsk import DisconnectFlag
 
 TOO_MUCH = 16 << 20
+#: More than a throttled peer takes, less than a transport keeps for it.
+BUFFERED = 32 << 10
 BOTH = pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "connected"])
 
 
@@ -123,6 +125,20 @@ def test_abortive_with_a_buffer(scene: Scene, observe: Observe) -> None:
     rule.record("status", outcome(record))
     scene.wsk.close_socket(pair.socket)
     rule.expect("the peer reads", pair.peer.receives_until_the_end(), equals(b""))
+
+
+@pytest.mark.rule("WSK-DISC-006")
+def test_disconnect_waits_for_the_peer(scene: Scene, observe: Observe) -> None:
+    """A graceful disconnect behind a send that only the transport's buffers have taken waits for the peer's window."""
+    rule = observe.rule("WSK-DISC-006")
+    pair = _pair(scene, rule)
+    pair.peer.throttle()
+    scene.wsk.submit(Operation.send(pair.socket, b"", fill=Fill.PATTERN, buffer_length=BUFFERED))
+    graceful = scene.starts(rule, "graceful disconnect", Operation.disconnect(pair.socket))
+    scene.still_pending(rule, "graceful disconnect behind buffered data", graceful, BLOCKED_S)
+    pair.peer.open_up()
+    rule.must("the peer reads", len(pair.peer.receive(BUFFERED)), equals(BUFFERED))
+    rule.must("graceful disconnect", graceful.wait(scene.within()), succeeded())
 
 
 @pytest.mark.rule("WSK-DISC-006")

@@ -107,6 +107,9 @@ def test_hints_restrict_the_family(scene: Scene, observe: Observe, family: int) 
     found = scene.wsk.run(plain)
     rule.must("lookup with a family", found, succeeded())
     rule.must("families", {entry.family for entry in found.address_infos}, equals({family}))
+    other = "::1" if family == AF_INET else "127.0.0.1"
+    foreign = Operation.address_info(other, argument_use=Use.NODE | Use.HINTS, family=family)
+    rule.must("an address of the other family", scene.wsk.run(foreign), failed())
 
 
 @pytest.mark.rule("WSK-NAME-006")

@@ -185,11 +185,14 @@ def test_address_list(scene: Scene, observe: Observe, category: Category) -> Non
     """Without room the query tells the size; with room it lists local addresses of the socket's family."""
     rule = observe.rule("WSK-OPT-007")
     number = scene.fresh(rule, category)
+    told: set[int] = set()
     for size in (0, 16):
         short = _query(scene, number, size)
         rule.must("SIO_ADDRESS_LIST_QUERY without room", short, returned("STATUS_BUFFER_OVERFLOW"))
         rule.must("needed size", short, flagged(RecordFlag.SIZE_RETURNED, "told"))
+        told.add(short.size_returned)
     listed = _query(scene, number, 4096)
+    rule.must("the needed size", told == {listed.size_returned}, holds("that of the list", "another one"))
     rule.must("SIO_ADDRESS_LIST_QUERY", listed, returned("STATUS_SUCCESS"))
     addresses = numbers.address_list(listed.extra)
     rule.must("families", {address.family for address in addresses}, equals({AF_INET}))

@@ -281,12 +281,15 @@ class Peer:
         return "connected"
 
     def knock(self, port: int) -> Callable[[], None]:
-        """Ask for a connection and return how to go away before it is answered.
+        """Ask for a connection and return how to go away before it is answered; done at the case's end at the latest.
 
         Raises:
             HostError: this host cannot.
         """
-        return self._link.knock(port)
+        knocking = contextlib.ExitStack()
+        knocking.callback(self._link.knock(port))
+        self._open.callback(knocking.close)
+        return knocking.close
 
     def datagram(self) -> DatagramPeer:
         """A UDP socket for the driver's datagrams."""
