@@ -21,10 +21,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsklab.errors import UsageError
 
-__all__ = ["CENTRAL_RULES", "AssertionClass", "Catalogue", "Grade", "Rule", "load_catalogue"]
+__all__ = [
+    "CENTRAL_RULES",
+    "AssertionClass",
+    "Catalogue",
+    "Grade",
+    "Platform",
+    "Rule",
+    "Statement",
+    "Witnesses",
+    "load_catalogue",
+    "load_statements",
+    "load_witnesses",
+    "witnesses_file",
+]
 
 #: Rules that the judge evaluates on every recorded operation of every case (catalogue, appendix C.6).
 CENTRAL_RULES = ("WSK-IRP-001", "WSK-IRP-002", "WSK-IRP-003", "WSK-IRP-004", "WSK-IRP-005")
+
+#: Verdicts that make a guest a witness of a rule.
+_HELD = frozenset({"passed", "recorded"})
 
 _ID = re.compile(r"WSK-([A-Z]+)-(\d{3})")
 
@@ -58,7 +74,9 @@ class Rule(BaseModel):
         positive_twin: for a rule about something that does not happen: the rule that must have passed on the
             same guest in the same run, because silence proves nothing where nothing ever speaks.
         unprovokable: the part that cannot be provoked, and why; empty when all of it can.
-        witnesses: platforms on which a person confirmed it: `shim`, `wine`, `windows:<build>`.
+        wine: what a reading of Wine 8's source had predicted.
+        witnesses: kinds of guest on which a real run saw it hold: `shim`, `wine`, `windows:<build>`.
+        observed: the verdict of that run by guest profile, whatever it was.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +90,9 @@ class Rule(BaseModel):
     hazard: Literal["", "part", "all"] = ""
     positive_twin: str = ""
     unprovokable: str = ""
+    wine: Literal["", "pass", "gap", "mixed", "vacuous", "record"] = ""
     witnesses: frozenset[str] = frozenset()
+    observed: Mapping[str, str] = Field(default_factory=dict)
 
     @property
     def area(self) -> str:
@@ -83,6 +103,46 @@ class Rule(BaseModel):
     def has_windows_witness(self) -> bool:
         """Whether a person has seen it hold on a real Windows."""
         return any(witness.startswith("windows:") for witness in self.witnesses)
+
+
+class Platform(BaseModel):
+    """A guest profile whose verdicts are kept, and the run that they are from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["shim", "wine", "windows"]
+    build: str
+    run: str
+    started: str
+
+    @property
+    def witness(self) -> str:
+        """How a rule names it."""
+        return f"windows:{self.build}" if self.kind == "windows" else self.kind
+
+
+class Witnesses(BaseModel):
+    """`data/witnesses.toml`: what real runs showed, kept by `wsklab results witness`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    platforms: dict[str, Platform] = Field(default_factory=dict)
+    verdicts: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+    def of(self, rule: Rule) -> Rule:
+        """The rule with what was seen of it."""
+        seen = self.verdicts.get(rule.id, {})
+        held = {self.platforms[name].witness for name, verdict in seen.items() if verdict in _HELD}
+        return rule.model_copy(update={"observed": seen, "witnesses": rule.witnesses | held})
+
+
+class Statement(BaseModel):
+    """A statement of the page "Creating Sockets", in our own words, and the rules that it became."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    rules: tuple[str, ...] = Field(min_length=1)
 
 
 class Catalogue:
@@ -154,10 +214,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     Raises:
         UsageError: the file is no TOML, a key is unknown, an id is not of the form WSK-AREA-NNN.
     """
-    if path is None:
-        text = importlib.resources.files("wsklab").joinpath("data", "rules.toml").read_text("utf-8")
-    else:
-        text = path.read_text("utf-8")
+    text = _data("rules.toml") if path is None else path.read_text("utf-8")
     where = str(path or "data/rules.toml")
     try:
         document: Mapping[str, object] = tomllib.loads(text)
@@ -176,4 +233,27 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             raise UsageError(f"{where}: rule {rule_id}, key {key!r}: {first['msg']}") from error
-    return Catalogue(rules)
+    if path is not None:
+        return Catalogue(rules)
+    witnesses = load_witnesses()
+    return Catalogue(witnesses.of(rule) for rule in rules)
+
+
+def load_witnesses() -> Witnesses:
+    """What real runs showed of the rules."""
+    return Witnesses.model_validate(tomllib.loads(_data("witnesses.toml")))
+
+
+def witnesses_file() -> Path:
+    """Where they are kept: in the package of the checkout."""
+    return Path(__file__).parent / "data" / "witnesses.toml"
+
+
+def load_statements() -> tuple[Statement, ...]:
+    """The page "Creating Sockets", statement by statement."""
+    found = tomllib.loads(_data("creating_sockets.toml"))["statement"]
+    return tuple(Statement.model_validate(entry) for entry in found)
+
+
+def _data(name: str) -> str:
+    return importlib.resources.files("wsklab").joinpath("data", name).read_text("utf-8")

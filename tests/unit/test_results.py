@@ -14,7 +14,7 @@ from rich.console import Console
 
 from wsklab.artifacts import EvidenceFolder, safe_name, visible
 from wsklab.errors import UsageError
-from wsklab.results.matrix import figures, matrix_html, render_matrix
+from wsklab.results.matrix import figures, matrix_html, render_matrix, statement_rows
 from wsklab.results.model import AssertionResult, CaseResult, RuleResult, RunDocument
 from wsklab.results.store import RunDirectory, list_runs, load_run
 from wsklab.results.summary import document_of, without_bystanders
@@ -127,7 +127,20 @@ def test_the_page_is_harmless(catalogue: Catalogue) -> None:
     assert "&lt;script&gt;" in page
     assert "\x1b" not in page
     assert "\u202e" not in page
-    assert not re.search(r'(src|href)="', page)
+    assert not re.search(r'src="|href="[^#]', page)
+
+
+def test_the_mission_page_goes_statement_by_statement(catalogue: Catalogue) -> None:
+    """Every statement of "Creating Sockets" has its line, with the worst verdict that the run has of its rules."""
+    made = document([case("w", "wine", "failed", "failed")], catalogue)
+    (figure,) = figures(made, catalogue)
+    rows = statement_rows(figure, catalogue)
+    assert [row.number for row in rows] == list(range(1, 18))
+    core = {rule.id for rule in catalogue.core}
+    assert core & {"WSK-SOCK-001", "WSK-CONN-008"} <= {rule.id for row in rows for rule, _ in row.rules}
+    said = {row.number: row.worst for row in rows if "WSK-SOCK-001" in row.statement.rules}
+    assert said == {1: ("failed",), 2: ("failed",), 11: ("failed",)}
+    assert "After attaching, sockets for network I/O can be created." in matrix_html(made, catalogue)
 
 
 def test_the_terminal_is_harmless(catalogue: Catalogue) -> None:

@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     command(group, "list", help="The runs whose results are here, newest first.")(list_runs)
     command(group, "show", help="The matrix of a run; default: the newest.")(show)
     command(group, "compare", help="What differs between two runs, two guests, or two builds of the driver.")(compare)
+    command(group, "witness", help="Keep what a run showed of each rule in the catalogue of a checkout.")(witness)
     command(group, "import", help="Take in what the kit brought back from a Windows machine.")(import_kit)
 
 
@@ -88,6 +89,20 @@ def compare(cli: Runtime, first: Side, second: Side) -> int:
 
 def _first(why: tuple[str, ...]) -> str:
     return why[0] if why else ""
+
+
+def witness(
+    cli: Runtime,
+    run_ids: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, the oldest first.")],
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE", help="Also write the page about all rules.")
+    ] = None,
+) -> int:
+    """Write `witnesses.toml`; later runs replace what earlier ones said of the same profile and rule."""
+    kept = cli.services.keep_witnesses(_root(cli), run_ids, page)
+    cli.output.document({"rules": kept})
+    cli.output.line(f"{len(kept)} rules with a witness")
+    return exits.OK
 
 
 def import_kit(

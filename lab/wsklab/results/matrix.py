@@ -17,10 +17,10 @@ from rich.text import Text
 
 from wsklab.artifacts import visible
 from wsklab.results.model import RuleRow, RunDocument
-from wsklab.rules import Catalogue, Rule
+from wsklab.rules import Catalogue, Rule, Statement, load_statements
 from wsklab.verdict import RuleVerdict
 
-__all__ = ["KIND_MEANING", "Cell", "Column", "Figure", "figures", "matrix_html", "render_matrix"]
+__all__ = ["KIND_MEANING", "Cell", "Column", "Figure", "figures", "matrix_html", "render_matrix", "statement_rows"]
 
 #: What results of a kind of guest prove; printed with every figure.
 KIND_MEANING = {
@@ -84,6 +84,32 @@ class Figure:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Rule, tuple[Cell, ...]], ...]
     counts: tuple[tuple[str, Counter[RuleVerdict]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatementRow:
+    """A statement of the page "Creating Sockets": its rules, and the worst verdict of each sort of guest."""
+
+    number: int
+    statement: Statement
+    rules: tuple[tuple[Rule, tuple[Cell, ...]], ...]
+    worst: tuple[str, ...]
+
+
+def statement_rows(figure: Figure, catalogue: Catalogue) -> tuple[StatementRow, ...]:
+    """The page of the mission, statement by statement, on the guests of one kind."""
+    cells = {rule.id: own for rule, own in figure.rows}
+    nobody = tuple(Cell(None) for _ in figure.columns)
+    rows = []
+    for number, statement in enumerate(load_statements(), 1):
+        rules = tuple((catalogue.get(rule), cells.get(rule, nobody)) for rule in statement.rules)
+        verdicts = [[own[at].row for _, own in rules] for at in range(len(figure.columns))]
+        worst_of = tuple(
+            str(min((row.verdict for row in column if row), key=lambda one: one.severity, default=""))
+            for column in verdicts
+        )
+        rows.append(StatementRow(number, statement, rules, worst_of))
+    return tuple(rows)
 
 
 def figures(document: RunDocument, catalogue: Catalogue) -> tuple[Figure, ...]:
@@ -185,7 +211,7 @@ def matrix_html(document: RunDocument, catalogue: Catalogue) -> str:
     source = importlib.resources.files("wsklab").joinpath("data", "matrix.html.j2").read_text("utf-8")
     return environment.from_string(source).render(
         run=document,
-        figures=figures(document, catalogue),
+        figures=[(figure, statement_rows(figure, catalogue)) for figure in figures(document, catalogue)],
         meaning=KIND_MEANING,
         verdicts=tuple(RuleVerdict),
     )

@@ -1,0 +1,105 @@
+"""What real runs showed of each rule, kept as data in the catalogue: who has seen it hold, and where Wine surprised.
+
+`witnesses.toml` has a verdict per rule and guest profile, from one run of each profile. A guest is a *witness* of a
+rule that passed there. The page `docs/conformance.md` is made from the same data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from wsklab.artifacts import visible
+from wsklab.results.model import RunDocument
+from wsklab.rules import Catalogue, Platform, Rule, Witnesses
+from wsklab.verdict import DECIDED
+
+__all__ = ["as_toml", "conformance_page", "differs_from_prediction", "with_run"]
+
+#: Verdicts that are worth keeping: the others say that nobody looked.
+_KEPT = frozenset(str(verdict) for verdict in DECIDED) | {"vacuous", "not_run"}
+
+#: What Wine's source had led to expect, and the verdicts that agree with it; `mixed` and `record` predict nothing.
+_AGREES: Mapping[str, frozenset[str]] = {
+    "pass": frozenset({"passed", "recorded", "deviation"}),
+    "gap": frozenset({"gap", "not_run"}),
+    "vacuous": frozenset({"vacuous"}),
+}
+
+
+def with_run(known: Witnesses, document: RunDocument) -> Witnesses:
+    """What is known, with the verdicts of a run in place of older ones of its profiles.
+
+    A run that looked at some rules only replaces what is known of those.
+    """
+    platforms = dict(known.platforms)
+    verdicts = {rule: dict(seen) for rule, seen in known.verdicts.items()}
+    for row in document.results:
+        if row.verdict not in _KEPT:
+            continue
+        platforms[row.profile] = Platform.model_validate(
+            {"kind": row.kind, "build": row.build, "run": document.run_id, "started": document.started}
+        )
+        verdicts.setdefault(row.rule, {})[row.profile] = str(row.verdict)
+    return Witnesses(platforms=platforms, verdicts=verdicts)
+
+
+def as_toml(known: Witnesses) -> str:
+    """The file, one line per rule."""
+    lines = ["# What real runs showed, by guest profile. Written by `wsklab results witness`, not by hand."]
+    for name, platform in sorted(known.platforms.items()):
+        lines += ["", f"[platforms.{name}]"]
+        lines += [f'{key} = "{visible(str(value), 100)}"' for key, value in platform.model_dump().items()]
+    lines += ["", "[verdicts]"]
+    for rule, seen in sorted(known.verdicts.items()):
+        lines.append(f"{rule} = {{ " + ", ".join(f'{name} = "{seen[name]}"' for name in sorted(seen)) + " }")
+    return "\n".join(lines) + "\n"
+
+
+def differs_from_prediction(rule: Rule, witnesses: Witnesses) -> dict[str, str]:
+    """The verdicts of Wine guests that a reading of Wine's source had not led to expect, by profile."""
+    agrees = _AGREES.get(rule.wine)
+    return {
+        name: verdict
+        for name, verdict in rule.observed.items()
+        if agrees is not None and witnesses.platforms[name].kind == "wine" and verdict not in agrees
+    }
+
+
+def conformance_page(catalogue: Catalogue, witnesses: Witnesses) -> str:
+    """`docs/conformance.md`."""
+    names = sorted(witnesses.platforms)
+    lines = [
+        "# Rules and their witnesses",
+        "",
+        "Made by `wsklab results witness`; a test compares this page with the data. A guest on which a rule passed",
+        "is a witness of it. Kinds are never added up: a pass on `shim` is about the driver's logic, one on `wine`",
+        "about Wine's WSK. A rule without a witness of kind `windows` is `disputed` at its first failure there: see",
+        "[verdicts](verdicts.md).",
+        "",
+        "| profile | kind | build | run |",
+        "|---|---|---|---|",
+    ]
+    for name in names:
+        platform = witnesses.platforms[name]
+        lines.append(f"| {name} | {platform.kind} | {platform.build} | {platform.run} of {platform.started[:10]} |")
+    lines += ["", "## Where Wine differs from what its source had led to expect", ""]
+    lines += ["| rule | | predicted | " + " | ".join(_of_kind(witnesses, "wine")) + " |"]
+    lines += ["|---|---|---|" + "---|" * len(_of_kind(witnesses, "wine"))]
+    for rule in catalogue:
+        if differs_from_prediction(rule, witnesses):
+            seen = " | ".join(rule.observed.get(name, "") for name in _of_kind(witnesses, "wine"))
+            lines.append(f"| {rule.id} | {rule.title} | {rule.wine} | {seen} |")
+    lines += ["", "What lies behind them: [Wine](wine.md).", "", "## All rules", ""]
+    lines += ["| rule | | witnesses | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
+    lines += [_row(rule, names) for rule in catalogue]
+    return "\n".join(lines) + "\n"
+
+
+def _of_kind(witnesses: Witnesses, kind: str) -> list[str]:
+    return sorted(name for name, platform in witnesses.platforms.items() if platform.kind == kind)
+
+
+def _row(rule: Rule, names: Iterable[str]) -> str:
+    seen = " | ".join(rule.observed.get(name, "") for name in names)
+    core = " *" if rule.core else ""
+    return f"| {rule.id}{core} | {rule.title} | {', '.join(sorted(rule.witnesses))} | {seen} |"
