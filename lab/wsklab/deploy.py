@@ -63,11 +63,13 @@ class DriverPackage:
         image: the signed `.sys`.
         service: the name of its kernel service.
         control: `wskctl.exe`, or None for a driver that brings its own user-mode part.
+        foreign: it is somebody else's driver, whatever comes with it.
     """
 
     image: Path
     service: str = OWN_SERVICE
     control: Path | None = None
+    foreign: bool = False
 
     @property
     def digest(self) -> str:
@@ -145,7 +147,7 @@ def deploy_verified(
 
 def is_own(package: DriverPackage) -> bool:
     """Whether a package's service is our own driver's: it brings `wskctl.exe`, or has the name of our service."""
-    return package.control is not None or package.service == OWN_SERVICE
+    return not package.foreign and (package.control is not None or package.service == OWN_SERVICE)
 
 
 def undeploy(channel: Channel, service: DriverService, timeouts: Timeouts, *, own: bool) -> None:

@@ -77,10 +77,11 @@ class GuestHandle(BaseModel):
         address: where the guest is reached on its wire.
         host_address: the lab's end of the wire; "" where a connection to the guest tells it.
         netns: path of the network namespace that the wire is in; None for the host's own.
+        own_netns: that of the guest itself, where it is a process of the host with a network of its own.
         ssh_key: the lab's key; None for a guest without SSH.
         ssh_host_key: the guest's public key line; None accepts any (a fresh guest on a private wire).
         control, drive: the socket and the folder of a shim guest; None for others.
-        driver_sha256: digest of the loaded driver.
+        driver_sha256: digest of the loaded driver; service: the name of its service.
         build: what reports call the guest's build: `19045.3803` or `wine-8.0`.
         os_version: the system's own words for itself.
         verifier: Driver Verifier mode, `off` where there is none.
@@ -101,6 +102,7 @@ class GuestHandle(BaseModel):
     address: str
     host_address: str = ""
     netns: Path | None = None
+    own_netns: Path | None = None
     ssh_user: str = "Administrator"
     ssh_key: Path | None = None
     ssh_port: int = 22
@@ -108,6 +110,7 @@ class GuestHandle(BaseModel):
     control: Path | None = None
     drive: Path | None = None
     driver_sha256: str = ""
+    service: str = "wsklab"
     build: str = ""
     os_version: str = ""
     verifier: str = "off"

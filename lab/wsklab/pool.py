@@ -284,6 +284,7 @@ class GuestPool:
             ssh_key=guest.key,
             ssh_host_key=guest.record.host_key,
             driver_sha256=self._package.digest,
+            service=self._package.service,
             build=windows if hello.wine is None else f"wine-{hello.wine}",
             os_version=windows,
             method=guest.record.method,

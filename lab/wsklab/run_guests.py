@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsklab.assemble import Lab
 from wsklab.deadline import Timeouts
-from wsklab.deploy import DriverPackage
+from wsklab.deploy import OWN_SERVICE, DriverPackage
 from wsklab.guest import Claim
 from wsklab.lease_protocol import GuestProvider
 from wsklab.pool import GuestPool
@@ -32,13 +32,31 @@ class RunDrivers:
         windows: for guests with a machine; None where the run has none.
         shim: for shim guests; None where the run has none.
         chosen: the user's own driver instead of ours, for those guests that can load it.
+        service: the name of its service; one that is not our driver's says that it is no build of ours.
     """
 
-    def __init__(self, *, windows: BuildResult | None, shim: ShimBuild | None, chosen: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        windows: BuildResult | None,
+        shim: ShimBuild | None,
+        chosen: Path | None = None,
+        service: str = OWN_SERVICE,
+    ) -> None:
+        self.service = service
         self.windows = windows
         self.shim = shim
         self.image = None if chosen is not None and chosen.suffix == _SHIM_DRIVER else chosen
         self.shim_image = chosen if chosen is not None and chosen.suffix == _SHIM_DRIVER else None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the run is about a driver that does not answer to our requests."""
+        return self.service != OWN_SERVICE
+
+    def package(self, image: Path, control: Path | None = None) -> DriverPackage:
+        """What is loaded into guests."""
+        return DriverPackage(image=image, service=self.service, control=control, foreign=self.foreign)
 
 
 def run_timeouts(lab: Lab, profiles: Sequence[GuestProfile]) -> Timeouts:
@@ -88,7 +106,7 @@ def run_provider(
         shim = ShimPool(
             profiles=processes,
             build=drivers.shim,
-            driver=drivers.shim_image,
+            package=drivers.package(drivers.shim_image or drivers.shim.driver),
             timeouts=timeouts,
             folder=lab.home.runs / run_id,
             evidence=evidence,
@@ -101,7 +119,7 @@ def run_provider(
             stop=lab.stop_starting,
             spares=lab.config.run_spares,
             claim=Claim(owner=lab.owner, purpose="run", run=run_id, together=wants_several(cases)),
-            package=DriverPackage(image=drivers.image or drivers.windows.sys, control=drivers.windows.ctl),
+            package=drivers.package(drivers.image or drivers.windows.sys, drivers.windows.ctl),
             slots=lab.slots,
             events=lab.site().hypervisor.subscribe(),
             timeouts=timeouts,

@@ -122,6 +122,11 @@ class ShimGuest:
         return self.folder / "drive"
 
     @property
+    def own_netns(self) -> Path | None:
+        """Its own network namespace; None where it lives in the host's."""
+        return Path(f"/proc/{self._child.pid}/ns/net") if self._wire else None
+
+    @property
     def exit_code(self) -> int | None:
         """How its process ended (negative: the signal); None while it runs."""
         return self._child.poll()

@@ -47,7 +47,7 @@ class ShimPool:
     Args:
         profiles: those of kind shim that can be asked for.
         build: the program and our driver.
-        driver: the driver that is loaded; the build's own, or another one for the shim.
+        package: the driver that is loaded; None: the build's own.
         folder: where the guests' folders are made.
         evidence: a directory for what dirty guests leave behind.
     """
@@ -57,14 +57,14 @@ class ShimPool:
         *,
         profiles: Mapping[str, GuestProfile],
         build: ShimBuild,
-        driver: Path | None = None,
+        package: DriverPackage | None = None,
         timeouts: Timeouts,
         folder: Path,
         evidence: Path,
     ) -> None:
         self._profiles = profiles
         self._build = build
-        self._package = DriverPackage(image=driver or build.driver)
+        self._package = package or DriverPackage(image=build.driver)
         self._timeouts = timeouts
         self._folder = folder
         self._evidence = evidence
@@ -126,9 +126,11 @@ class ShimPool:
             address=guest.address,
             host_address=guest.host_address,
             netns=guest.via.netns,
+            own_netns=guest.own_netns,
             control=guest.control,
             drive=guest.drive,
             driver_sha256=self._package.digest,
+            service=self._package.service,
             build=f"shim-{self._build.digest[:8]}",
             os_version=system,
             ready_s=round(time.monotonic() - asked_at, 3),

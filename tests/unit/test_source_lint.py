@@ -27,6 +27,8 @@ NAMED_PORT = re.compile(r"\b(\w*(?<!trans)port\w*)\s*(?:=|\s)\s*([1-9]\d{0,4})u?
 SWAPPED = re.compile(r"\b(?:htons|RtlUshortByteSwap|_byteswap_ushort)\s*\(\s*([1-9]\d*|0x[0-9a-fA-F]+)")
 #: The kit runs on somebody's machine, without a lease; it looks for a free port in a range.
 KIT_RANGE = {"kit_loopback.c: FIRST_PORT 49500", "kit_loopback.c: LAST_PORT 49599"}
+#: A user's own driver has its own port; its cases have the guest for themselves.
+EXAMPLE = {"echo.c: ECHO_PORT 7007"}
 
 #: Ports that nobody else can have: of a machine in a network namespace of its own, of the only user of a guest.
 ALONE = {
@@ -88,8 +90,8 @@ def test_no_literal_ports_in_c() -> None:
         found |= {f"{path.name}: {name} {number}" for name, number in NAMED_PORT.findall(text)}
         found |= {f"{path.name}: {number}" for number in SWAPPED.findall(text)}
 
-    assert found - KIT_RANGE == set()
-    assert KIT_RANGE - found == set(), "no longer there"
+    assert found - KIT_RANGE - EXAMPLE == set()
+    assert (KIT_RANGE | EXAMPLE) - found == set(), "no longer there"
 
 
 @pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.relative_to(ROOT / "tests").as_posix())

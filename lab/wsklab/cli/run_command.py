@@ -12,7 +12,7 @@ from wsklab.cli.driver_commands import build_driver
 from wsklab.cli.names import existing_file, matching
 from wsklab.cli.output import error_document
 from wsklab.cli.runtime import Runtime, command
-from wsklab.errors import LabError
+from wsklab.errors import LabError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,13 @@ def run(
             "--driver", metavar="FILE", help="Use this build of the driver, already signed (.so: for shim guests)."
         ),
     ] = None,
+    service: Annotated[
+        str,
+        typer.Option(
+            "--service", metavar="NAME", help="The driver is not ours but the service NAME: run only its own cases."
+        ),
+    ] = "",
+    hazard: Annotated[bool, typer.Option("--hazard", help="Also cases that can crash the guest.")] = False,
     case: Annotated[
         list[str] | None,
         typer.Option("--case", metavar="NAME", help="Only cases of that name, as results show it; * is anything."),
@@ -69,19 +76,13 @@ def run(
     wishes = {
         "rules": rule,
         "cases": tuple(case or ()),
+        "hazard": hazard,
         "keep_failed": keep_failed,
         "allow_unimplemented": allow_unimplemented,
     }
+    sizes = {"workers": workers, "guests_each": guests_each}
     try:
-        document = perform(
-            cli,
-            guest or [],
-            {"workers": workers, "guests_each": guests_each},
-            driver,
-            wishes,
-            pytest_args or [],
-            verifier,
-        )
+        document = perform(cli, guest or [], sizes, driver, wishes, pytest_args or [], verifier, service)
     except KeyboardInterrupt:
         error = error_document(LabError("interrupted", why="Ctrl-C or a termination signal"))
         cli.output.document(_cut_short(exits.INTERRUPTED, {**error, "class": "Interrupted"}))
@@ -104,10 +105,13 @@ def perform(
     wishes: dict[str, Any],
     pytest_args: list[str],
     verifier: str,
+    service: str = "",
 ) -> RunDocument:
     """Everything between the options and the document."""
     from wsklab.verifier import require_ability
 
+    if service and driver is None:
+        raise UsageError("--service names whose service the driver is", fix="add --driver FILE")
     config = cli.config(**sizes)
     with cli.services.lab(config) as lab:
         cli.output.note(f"{lab.choice.mode} mode: {lab.choice.why}")
@@ -123,7 +127,7 @@ def perform(
         for profile in profiles:
             if profile.has_image:
                 cli.services.ensure_image(lab, profile, cli.output)
-        drivers = _drivers(cli, profiles, driver)
+        drivers = _drivers(cli, profiles, driver, service)
         if drivers.windows is not None:
             cli.output.note(f"acceleration: {lab.acceleration}")
         each, workers = cli.services.sizes(lab, profiles)
@@ -134,7 +138,12 @@ def perform(
             drivers=drivers,
             results=cli.folder / config.results_dir,
             workers=workers,
-            wishes={**wishes, "each": each, "reproduce": cli.services.reproduce(lab, driver, pytest_args, verifier)},
+            wishes={
+                **wishes,
+                "each": each,
+                "foreign": drivers.foreign,
+                "reproduce": cli.services.reproduce(lab, driver, pytest_args, verifier),
+            },
             pytest_args=pytest_args,
             # pytest talks on standard error when a document goes to standard output
             output=cli.output.stderr if cli.output.json_mode else cli.output.stdout,
@@ -143,8 +152,9 @@ def perform(
         )
 
 
-def _drivers(cli: Runtime, profiles: Sequence[GuestProfile], chosen: Path | None) -> RunDrivers:
-    """Build what these guests need."""
+def _drivers(cli: Runtime, profiles: Sequence[GuestProfile], chosen: Path | None, service: str) -> RunDrivers:
+    """Build what these guests need: wskctl and the shim also where the driver is another one."""
+    from wsklab.deploy import OWN_SERVICE
     from wsklab.run_guests import RunDrivers
 
     windows = build_driver(cli) if any(profile.has_image for profile in profiles) else None
@@ -152,7 +162,7 @@ def _drivers(cli: Runtime, profiles: Sequence[GuestProfile], chosen: Path | None
     if not all(profile.has_image for profile in profiles):
         with cli.output.progress("kernel shim") as step:
             shim = cli.services.build_shim(cli.config(), step)
-    return RunDrivers(windows=windows, shim=shim, chosen=chosen)
+    return RunDrivers(windows=windows, shim=shim, chosen=chosen, service=service or OWN_SERVICE)
 
 
 def _cut_short(code: int, error: dict[str, object]) -> dict[str, object]:

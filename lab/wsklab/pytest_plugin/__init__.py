@@ -171,7 +171,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     catalogue = config.stash[CATALOGUE]
     try:
         wanted = {rule.id for rule in catalogue.select(options.rules)} if options.rules else None
-        rules = {item.nodeid: rules_of(item, catalogue) for item in items if profile_of(item)}
+        rules = {item.nodeid: rules_of(item, catalogue, foreign=options.foreign) for item in items if profile_of(item)}
         needs = {item.nodeid: need_of(item) for item in items}
     except UsageError as error:
         if SESSION in config.stash:
@@ -216,7 +216,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         item=item.nodeid,
         case=case_name(item.nodeid, profile),
         profile=profile,
-        rules=rules_of(item, worker.catalogue),
+        rules=rules_of(item, worker.catalogue, foreign=worker.options.foreign),
         worker=worker,
         need=need_of(item),
         again=item.stash.get(AGAIN, False),
@@ -363,8 +363,8 @@ def _selected(config: pytest.Config) -> tuple[Rule, ...]:
     """The rules that must have a verdict: those asked for, else the core."""
     catalogue = config.stash[CATALOGUE]
     rules = config.stash[OPTIONS].rules
-    if config.stash[OPTIONS].cases and not rules:
-        return ()  # whoever names cases asks for no verdict on others
+    if (config.stash[OPTIONS].cases or config.stash[OPTIONS].foreign) and not rules:
+        return ()  # whoever names cases, or brings a driver and cases, asks for no verdict on others
     return catalogue.select(rules) if rules else catalogue.core
 
 

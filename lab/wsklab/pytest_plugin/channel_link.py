@@ -16,6 +16,7 @@ from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import OWN_SERVICE, WSKCTL, restart
 from wsklab.errors import HostError, LabError
 from wsklab.lease_protocol import GuestHandle
+from wsklab.process import run
 from wsklab.pytest_plugin.death_watch import DeathWatch
 from wsklab.pytest_plugin.links import Reload, read_reloads
 from wsklab.service import DriverService
@@ -73,15 +74,20 @@ class ChannelLink:
 
     def restart_driver(self) -> None:
         """See `GuestLink`."""
-        restart(self._channel, DriverService(self._channel, OWN_SERVICE), self._timeouts, own=True)
+        own = self._handle.service == OWN_SERVICE
+        restart(self._channel, DriverService(self._channel, self._handle.service), self._timeouts, own=own)
 
     def run(self, command: str, deadline: Deadline) -> CommandResult:
         """See `GuestLink`."""
         return self._channel.run(command, deadline)
 
+    def beside(self, command: str, deadline: Deadline) -> None:
+        """See `GuestLink`."""
+        network.inside(network.Via(self._handle.own_netns), lambda: run(tuple(command.split()), deadline=deadline))
+
     def reload(self, times: int, deadline: Deadline) -> tuple[Reload, ...]:
         """See `GuestLink`."""
-        result = self._channel.run(f"{WSKCTL} reload {OWN_SERVICE} {times}", deadline, check=False)
+        result = self._channel.run(f"{WSKCTL} reload {self._handle.service} {times}", deadline, check=False)
         return read_reloads(result.stdout)
 
     def net(self, deadline: Deadline) -> NetTable:

@@ -198,6 +198,11 @@ class FakeLink:
         del deadline
         raise GuestCommandError("the model runs no commands", command=command, exit_code=1)
 
+    def beside(self, command: str, deadline: Deadline) -> None:
+        """The model is no process."""
+        del deadline
+        raise HostError("the model has no network", why=command)
+
     def reload(self, times: int, deadline: Deadline) -> tuple[Reload, ...]:
         """The model is loaded at once."""
         del deadline

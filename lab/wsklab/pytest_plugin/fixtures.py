@@ -13,7 +13,8 @@ from wsklab.channel.answers import NetTable
 from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline, Timeouts
-from wsklab.errors import ChannelLost, GuestCommandError, LabError
+from wsklab.deploy import OWN_SERVICE
+from wsklab.errors import ChannelLost, GuestCommandError, LabError, UsageError
 from wsklab.lease_protocol import GuestHandle
 from wsklab.pytest_plugin.case import CASE, Case
 from wsklab.pytest_plugin.links import GuestLink, Reload
@@ -32,6 +33,7 @@ CALL_S = 10.0
 _ANOTHER_ADDRESS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "wine": ("linux: ip addr add 198.51.100.77/32 dev eth0", "linux: ip addr del 198.51.100.77/32 dev eth0"),
+        "shim": ("ip addr add 198.51.100.77/32 dev wire", "ip addr del 198.51.100.77/32 dev wire"),
         "windows": (
             "netsh interface ipv4 add address interface=1 address=127.77.0.1 mask=255.255.255.255 store=active",
             "netsh interface ipv4 delete address interface=1 address=127.77.0.1 store=active",
@@ -87,7 +89,7 @@ class LeasedGuest:
         return self.link.net(self.within())
 
     def reload_driver(self, times: int) -> tuple[Reload, ...]:
-        """Unload our driver and load it again, in two steps each time; the case is exclusive and has no client open."""
+        """Unload the run's driver and load it again, ours in two steps; the case is exclusive, no client is open."""
         return self.link.reload(times, self.within(10.0 * times))
 
     def finish(self, client: ObservedClient) -> None:
@@ -100,6 +102,8 @@ class LeasedGuest:
     @property
     def can_change_addresses(self) -> bool:
         """Whether `another_address` knows how on this kind of guest."""
+        if self.handle.kind == "shim" and self.handle.own_netns is None:
+            return False  # it lives in the host's network, which is not ours to change
         return self.handle.kind in _ANOTHER_ADDRESS
 
     @contextlib.contextmanager
@@ -110,23 +114,36 @@ class LeasedGuest:
             LookupError: nobody knows how on this kind of guest.
         """
         add, remove = _ANOTHER_ADDRESS[self.handle.kind]
-        self.run(add)
+        self._command_of_its_system(add)
         try:
             yield
         finally:
-            self.run(remove)
+            self._command_of_its_system(remove)
+
+    def _command_of_its_system(self, command: str) -> None:
+        """A shim guest has the host's commands and a network of its own."""
+        if self.handle.kind == "shim":
+            self.link.beside(command, self.within(CALL_S))
+        else:
+            self.run(command)
 
     def device(self, path: str) -> IoctlDevice:
         """Open any device of the guest, of any driver; the case closes it."""
         return self.link.open_device(path, self.within())
 
     def client(self) -> ObservedClient:
-        """One more client of the driver, with a handle and a judge of its own.
+        """One more client of our driver, with a handle and a judge of its own.
 
         Raises:
+            UsageError: the run is about another driver.
             ChannelLost: the driver is not there: whoever took it away, nothing can be tested on this guest.
         """
         assert self._case.observe is not None
+        if self.handle.service != OWN_SERVICE:
+            raise UsageError(
+                f"the run's driver is {self.handle.service}, not ours",
+                fix="talk to it with guest.device(...); `wsk` is for runs of wsklab.sys",
+            )
         try:
             device = self.device(DEVICE_PATH)
         except GuestCommandError as error:

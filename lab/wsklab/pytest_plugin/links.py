@@ -72,6 +72,9 @@ class GuestLink(Protocol):
     def run(self, command: str, deadline: Deadline) -> CommandResult:
         """A command line in the guest; raises `GuestCommandError` when it fails."""
 
+    def beside(self, command: str, deadline: Deadline) -> None:
+        """A command of the host in the network of a guest that is a process of the host."""
+
     def reload(self, times: int, deadline: Deadline) -> tuple[Reload, ...]:
         """Unload the driver and load it again; ends with the first step that fails. Every handle must be closed."""
 

@@ -36,14 +36,14 @@ def profiles_for(item: pytest.Item, options: RunOptions) -> list[str]:
     return [name for name in named if name in names][:1] or names[:1]
 
 
-def rules_of(item: pytest.Item, catalogue: Catalogue) -> tuple[str, ...]:
-    """The rules that a case names.
+def rules_of(item: pytest.Item, catalogue: Catalogue, *, foreign: bool = False) -> tuple[str, ...]:
+    """The rules that a case names; a case about a driver that is not ours need not.
 
     Raises:
         UsageError: none, or one that the catalogue does not have.
     """
     named = [str(rule_id) for mark in item.iter_markers("rule") for rule_id in mark.args]
-    if not named:
+    if not named and not foreign:
         raise UsageError(f"{item.nodeid} names no rule", fix='add @pytest.mark.rule("WSK-...")')
     return tuple(dict.fromkeys(catalogue.get(rule_id).id for rule_id in named))
 

@@ -32,6 +32,7 @@ class RunOptions(BaseModel):
         buckets: the file of all crashes that this home has seen; None: they are not counted.
         broker: the broker's socket; set in workers only.
         allow_unimplemented: rules that wait for the driver do not make the run undecided.
+        foreign: the driver is not ours: cases need to name no rule, and none is asked for.
         hazard: also run cases that can crash the guest.
         rules: `core`, a rule id, or a glob; empty for all cases.
         each: guests of each profile; `workers`: how many cases run at the same time (for the document only).
@@ -55,6 +56,7 @@ class RunOptions(BaseModel):
     buckets: Path | None = None
     broker: Path | None = None
     allow_unimplemented: bool = False
+    foreign: bool = False
     hazard: bool = False
     rules: str = ""
     each: int = 1
@@ -91,6 +93,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--wsklab-allow-unimplemented", action="store_true", help="rules that wait for the driver count as success"
     )
+    group.addoption("--wsklab-foreign", action="store_true", help="the driver is not wsklab's own")
     group.addoption("--wsklab-hazard", action="store_true", help="also run cases that can crash the guest")
     group.addoption("--wsklab-rules", default="", metavar="GLOB", help="`core`, a rule id or a glob")
     group.addoption("--wsklab-guests-each", type=int, default=1, metavar="K", help="guests of each profile")
@@ -130,6 +133,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         buckets=Path(buckets) if (buckets := config.getoption("--wsklab-buckets")) else None,
         broker=Path(broker) if broker else None,
         allow_unimplemented=config.getoption("--wsklab-allow-unimplemented"),
+        foreign=config.getoption("--wsklab-foreign"),
         hazard=config.getoption("--wsklab-hazard"),
         rules=config.getoption("--wsklab-rules"),
         each=config.getoption("--wsklab-guests-each"),

@@ -13,7 +13,7 @@ from typing import TextIO
 
 import pytest
 
-from wsklab.errors import HostError
+from wsklab.errors import HostError, UsageError
 from wsklab.lease_protocol import GuestProvider
 from wsklab.pytest_plugin.options import Profile, RunOptions
 from wsklab.resources import conformance_root
@@ -81,6 +81,7 @@ def suite_arguments(
     ]
     for chosen, option in (
         (options.allow_unimplemented, "--wsklab-allow-unimplemented"),
+        (options.foreign, "--wsklab-foreign"),
         (options.hazard, "--wsklab-hazard"),
         (options.keep_failed, "--wsklab-keep-failed"),
         (options.keep_all, "--wsklab-keep-all"),
@@ -89,6 +90,7 @@ def suite_arguments(
     ):
         if chosen:
             own.append(option)
+    given = () if options.foreign else (cases,)
     loaded = [] if _has_entry_point() else ["-p", PLUGIN]
     for plugin in plugins:
         loaded += ["-p", plugin]
@@ -99,13 +101,13 @@ def suite_arguments(
         "-c",
         str(settings),
         # case files of the user's own lie elsewhere: without a common root pytest would forget their names
-        f"--rootdir={_root([cases, *named_paths(extra)])}",
+        f"--rootdir={_root([*given, *named_paths(extra)])}",
         "-p",
         "no:cacheprovider",
         *spread,
         *own,
         *extra,
-        str(cases),
+        *map(str, given),
     ]
 
 
@@ -131,10 +133,16 @@ def run_suite(
         output: where pytest writes; None: standard output. Under `--json` give standard error.
 
     Raises:
-        UsageError: no rule matches. HostError: pytest ended without writing the run down.
+        UsageError: no rule matches, or the cases of a driver that is not ours are not named.
+        HostError: pytest ended without writing the run down.
     """
     if options.rules:
         load_catalogue().select(options.rules)
+    if options.foreign and not named_paths(extra):
+        raise UsageError(
+            "nothing to run: the driver is not ours, and the conformance cases are about ours",
+            fix="name the driver's own cases behind `--`: see docs/own-driver.md",
+        )
     folder = options.results.absolute() / options.run_id
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "pytest.ini"

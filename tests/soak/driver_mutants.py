@@ -1,0 +1,178 @@
+"""Wrong drivers: every place in driver-src/sys where one of a few mistakes can be made, in one build.
+
+The mistakes are those that drivers of Winsock Kernel make: a kernel call left out, something given back twice, another
+status handed on, a flag turned round (the invoke flags of completion routines among them), a context lost. Each place
+is compiled with a switch of its own, so that one build holds all of them and an environment variable chooses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutant_runs import Mutant
+
+__all__ = ["Place", "generated", "places_in"]
+
+#: Chooses the place.
+_CHOICE = "WSKLAB_DRIVER_MUTANT"
+
+_SWITCH = f"""\
+#include <stdlib.h>
+int MutantOn(int number);
+int MutantOn(int number) {{
+    const char *chosen = getenv("{_CHOICE}");
+    return chosen != NULL && atoi(chosen) == number;
+}}
+"""
+
+_CALL = re.compile(r"^ +(?P<name>[A-Z]\w+)\((?P<inside>[^;{}]*)\);$", re.MULTILINE)
+_RETURN = re.compile(r"^ +return (?P<value>STATUS_\w+|[sS]tatus);$", re.MULTILINE)
+_FLAG = re.compile(r"(?<=[(,] )(?P<value>TRUE|FALSE)(?=[,)])|(?<=\()(?P<first>TRUE|FALSE)(?=[,)])")
+_CONTEXT = re.compile(r"(?<=, )(?P<value>(?:\w+->)?\w*[cC]ontext|&\w+->Cookie)(?=[,)])")
+#: Kernel functions whose call may be forgotten; our own functions are made of these.
+_KERNEL = re.compile(r"(?:Io|Ex|Ke|Ob|Rtl|Zw|Ps|Mm|Interlocked|InsertTail|InsertHead|RemoveEntry)\w*")
+_GIVES_BACK = re.compile(r"\w*(?:Free|Dereference|Delete|CompleteRequest)\w*")
+#: Mistakes that take a whole statement.
+_WHOLE = frozenset({"left-out", "twice"})
+#: Statements in the form of a call that do nothing.
+_NO_CALL = frozenset({"UNREFERENCED_PARAMETER", "PAGED_CODE", "C_ASSERT", "NT_ASSERT"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A mistake in one place of a file, and the text that makes it when its switch is on (`{on}`)."""
+
+    file: str
+    line: int
+    mistake: str
+    what: str
+    start: int
+    end: int
+    text: str
+
+
+def places_in(file: str, source: str) -> Iterator[Place]:
+    """All places of one file; those of one statement do not overlap, so that all can be compiled together."""
+    for call in _CALL.finditer(source):
+        name = call["name"]
+        if name in _NO_CALL or name.isupper():
+            continue
+        begin = call.start() + len(call[0]) - len(call[0].lstrip())
+        statement = source[begin : call.end()]
+        line = source.count("\n", 0, begin) + 1
+
+        def place(mistake: str, text: str) -> Place:
+            return Place(file, line, mistake, name, begin, call.end(), text)  # noqa: B023 - used at once
+
+        if _GIVES_BACK.fullmatch(name):
+            yield place("twice", f"{{ {statement} if ({{on}}) {{ {statement} }} }}")
+        elif _KERNEL.fullmatch(name):
+            yield place("left-out", f"if (!{{on}}) {{ {statement} }}")
+    for found in _RETURN.finditer(source):
+        value = found["value"]
+        wrong = {"STATUS_SUCCESS": "STATUS_UNSUCCESSFUL"}.get(value, "STATUS_SUCCESS")
+        if value.lower() == "status":
+            wrong = f"(NT_SUCCESS({value}) ? STATUS_UNSUCCESSFUL : STATUS_SUCCESS)"
+        line = source.count("\n", 0, found.start()) + 1
+        text = f"{{on}} ? {wrong} : {value}"
+        yield Place(file, line, "status", value, found.start("value"), found.end("value"), text)
+    for mistake, pattern in (("flag", _FLAG), ("context", _CONTEXT)):
+        for found in pattern.finditer(source):
+            value = found[0]
+            if _in_comment(source, found.start()) or _is_declaration(source, found.start()):
+                continue
+            line = source.count("\n", 0, found.start()) + 1
+            other = {"TRUE": "FALSE", "FALSE": "TRUE"}.get(value, f"(__typeof__({value}))0")
+            yield Place(file, line, mistake, value, found.start(), found.end(), f"({{on}} ? {other} : ({value}))")
+
+
+def _in_comment(source: str, place: int) -> bool:
+    return source.rfind("/*", 0, place) > source.rfind("*/", 0, place)
+
+
+def _is_declaration(source: str, place: int) -> bool:
+    """Whether the line declares parameters instead of passing arguments."""
+    begin = source.rfind("\n", 0, place) + 1
+    return not source[begin:place].startswith(" ")
+
+
+def generated(source: Path, build: Path, folder: Path) -> list[Mutant]:
+    """Build them.
+
+    Args:
+        source: `driver-src/sys`. build: a finished build folder of the shim. folder: for the mutated sources.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mutant_switch.c").write_text(_SWITCH)
+    mutants: list[Mutant] = []
+    driver = folder / "wsklab.so"
+    texts: dict[str, str] = {}
+    for path in sorted(source.glob("*.c")):
+        text = path.read_text("utf-8")
+        taken: list[tuple[int, int, str]] = []
+        # what lies inside of another place is left for another build: a statement has one mistake at a time
+        for place in sorted(
+            places_in(path.name, text), key=lambda one: (one.mistake in {"left-out", "twice"}, one.start)
+        ):
+            if any(place.start < end and start < place.end for start, end, _ in taken):
+                continue
+            number = len(mutants)
+            taken.append((place.start, place.end, place.text.replace("{on}", f"MutantOn({number})")))
+            mutants.append(
+                Mutant(
+                    name=f"driver/{place.file}:{place.line}/{place.mistake}-{place.what}",
+                    environ={_CHOICE: str(number)},
+                    driver=driver,
+                )
+            )
+        for start, end, new in sorted(taken, reverse=True):
+            text = text[:start] + new + text[end:]
+        texts[path.name] = f'int MutantOn(int number);\n#line 1 "{path.name}"\n{text}'
+    _compile(texts, build, folder, driver)
+    return mutants
+
+
+def _compile(texts: dict[str, str], build: Path, folder: Path, driver: Path) -> None:
+    """As the build does it, from other sources."""
+    listed = subprocess.run(["ninja", "-C", str(build), "-t", "compdb"], capture_output=True, text=True, check=True)
+    objects: list[str] = []
+    commands: list[list[str]] = []
+    sample: list[str] = []
+    for entry in json.loads(listed.stdout):
+        if "CMakeFiles/wsklab.dir/" not in entry.get("output", "") or not entry["output"].endswith(".o"):
+            continue
+        file = Path(entry["directory"], entry["file"])
+        argv = shlex.split(entry["command"])
+        if file.name in texts:
+            (folder / file.name).write_text(texts[file.name])
+            target = str(folder / (file.name + ".o"))
+            argv = [
+                str(folder / file.name) if Path(word).name == file.name and word.endswith(".c") else word
+                for word in argv
+            ]
+            argv[argv.index("-o") + 1] = target
+            sample = argv = [word for word in argv if word != "-Werror"] + ["-w", f"-I{file.parent}"]
+            commands.append(argv)
+            objects.append(target)
+        else:
+            objects.append(str(Path(entry["directory"], entry["output"])))
+    switch = [str(folder / "mutant_switch.c") if word.endswith(".c") else word for word in sample]
+    switch[switch.index("-o") + 1] = str(folder / "mutant_switch.o")
+    commands.append(switch)
+    objects.append(str(folder / "mutant_switch.o"))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda argv: _run(argv, build), commands))
+    sanitize = [word for word in sample if word.startswith("-fsanitize=")]
+    _run([sample[0], "-shared", "-Wl,-Bsymbolic", *sanitize, "-o", str(driver), *objects], build)
+
+
+def _run(argv: Sequence[str], build: Path) -> None:
+    done = subprocess.run(argv, cwd=build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{shlex.join(argv)}\n{done.stderr[-3000:]}"
