@@ -158,6 +158,18 @@ void ServiceControl(LOGIN *login, int count, char **arguments) {
     Unlock();
 }
 
+/* With the lock, which is let go meanwhile. A handle that was closed a moment ago lives until its last IRP is through. */
+static BOOLEAN HandlesGo(SERVICE *service) {
+    LARGE_INTEGER pause = {.QuadPart = -5 * 10000ll};
+
+    for (ULONG tries = 0; tries < 400 && service->Driver != NULL && ShimDriverHandles(service->Driver) > 0; tries++) {
+        Unlock();
+        KeDelayExecutionThread(KernelMode, FALSE, &pause);
+        Lock();
+    }
+    return service->Driver != NULL && ShimDriverHandles(service->Driver) == 0;
+}
+
 BOOLEAN ServiceReload(LOGIN *login, const char *name) {
     ULONG64 began = ShimNow();
     ULONG64 stopped = began;
@@ -169,7 +181,7 @@ BOOLEAN ServiceReload(LOGIN *login, const char *name) {
     service = Find(name);
     if (service != NULL && service->Driver != NULL) {
         win32 = ERROR_BUSY; /* somebody has a handle: it goes on running */
-        if (ShimDriverHandles(service->Driver) == 0) {
+        if (HandlesGo(service)) {
             service->Stopping = TRUE;
             TryUnload(service, FALSE);
             stopped = ShimNow();

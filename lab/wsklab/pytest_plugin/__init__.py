@@ -32,6 +32,7 @@ from wsklab.pytest_plugin import hooks, workers
 from wsklab.pytest_plugin.attachment import Attachment, attachment
 from wsklab.pytest_plugin.case import CASE, Case, Worker, case_name
 from wsklab.pytest_plugin.fixtures import LeasedGuest, guest, lab_guests, observe, peer, wsk
+from wsklab.pytest_plugin.measure import Measure, measure
 from wsklab.pytest_plugin.needs import (
     alone_on_a_fresh_guest,
     is_chosen,
@@ -54,6 +55,7 @@ from wsklab.rules import Catalogue, Rule, load_catalogue
 __all__ = [
     "Attachment",
     "LeasedGuest",
+    "Measure",
     "Observe",
     "ObservedClient",
     "Peer",
@@ -61,6 +63,7 @@ __all__ = [
     "attachment",
     "guest",
     "lab_guests",
+    "measure",
     "observe",
     "peer",
     "scene",
@@ -98,6 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "exclusive: the case needs the guest for itself",
         "reset(rung): what is done before the case: none, driver, fork or rebuild; from driver on it is exclusive",
         "lab_guests(*what): how many guests the case leases at once, or their profiles; the fixture of that name",
+        "performance: the case states numbers (the fixture measure), and need not name a rule",
         "hazard: the case can crash the guest; run only with --wsklab-hazard",
     ):
         config.addinivalue_line("markers", line)

@@ -34,7 +34,7 @@ from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.options import RunOptions
 from wsklab.pytest_plugin.schedule import Need
 from wsklab.records import Record
-from wsklab.results.model import CaseResult, RuleResult
+from wsklab.results.model import CaseResult, MetricResult, RuleResult
 from wsklab.rules import Catalogue
 from wsklab.verdict import CaseVerdict, RuleVerdict
 
@@ -103,6 +103,7 @@ class Case:
     lease: Lease | None = None
     observe: Observe | None = None
     clients: list[ObservedClient] = field(default_factory=list)
+    metrics: list[MetricResult] = field(default_factory=list)
     verdict: CaseVerdict = CaseVerdict.PASSED
     message: str = ""
     dirty: bool = False
@@ -332,6 +333,7 @@ class Case:
             evidence=evidence,
             verdict_s=round(self.verdict_s, 3),
             evidence_s=round(self.evidence_s, 3),
+            metrics=tuple(self.metrics),
             cause=self.story.cause if self.story is not None and self.verdict in _TOLD else "",
             bucket=self.story.bucket if self.story is not None and self.verdict is CaseVerdict.CRASHED else "",
         )

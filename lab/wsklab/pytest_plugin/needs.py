@@ -37,13 +37,13 @@ def profiles_for(item: pytest.Item, options: RunOptions) -> list[str]:
 
 
 def rules_of(item: pytest.Item, catalogue: Catalogue, *, foreign: bool = False) -> tuple[str, ...]:
-    """The rules that a case names; a case about a driver that is not ours need not.
+    """The rules that a case names; a case that measures, or is about a driver that is not ours, need not.
 
     Raises:
         UsageError: none, or one that the catalogue does not have.
     """
     named = [str(rule_id) for mark in item.iter_markers("rule") for rule_id in mark.args]
-    if not named and not foreign:
+    if not named and not foreign and item.get_closest_marker("performance") is None:
         raise UsageError(f"{item.nodeid} names no rule", fix='add @pytest.mark.rule("WSK-...")')
     return tuple(dict.fromkeys(catalogue.get(rule_id).id for rule_id in named))
 

@@ -44,7 +44,10 @@ class Connection:
         connection.settimeout(limit_s)
         self._socket = connection
         self.local: tuple[str, int] = connection.getsockname()[:2]
-        self.remote: tuple[str, int] = connection.getpeername()[:2]
+        try:
+            self.remote: tuple[str, int] = connection.getpeername()[:2]
+        except OSError:  # reset since: using it says so
+            self.remote = ("", 0)
 
     def send(self, data: bytes) -> None:
         """Send all of it."""

@@ -15,6 +15,7 @@ __all__ = [
     "CaseResult",
     "CrashRow",
     "GuestResult",
+    "MetricResult",
     "ResetRow",
     "RuleResult",
     "RuleRow",
@@ -50,6 +51,15 @@ class RuleResult(_Model):
     assertions: tuple[AssertionResult, ...] = ()
 
 
+class MetricResult(_Model):
+    """A number that a performance case stated."""
+
+    name: str
+    value: float
+    unit: str
+    better: Literal["lower", "higher"]
+
+
 class CaseResult(_Model):
     """One line of `results.jsonl`.
 
@@ -62,6 +72,7 @@ class CaseResult(_Model):
         exclusive: whether it had its guest for itself.
         reset: what was done to the guest first; `reset_s`: how long that took.
         evidence: the case's folder, relative to the run's; empty when there is none.
+        metrics: what a performance case measured.
         cause: what befell a case that did not end by itself (`wsklab.crash.Cause`); "" else.
         bucket: the group of crashes that it belongs to; "" for no crash.
         verdict_s: seconds from the moment that something was seen to be wrong to the provisional verdict;
@@ -91,6 +102,7 @@ class CaseResult(_Model):
     reset: Reset = Reset.NONE
     reset_s: float = 0.0
     evidence: str = ""
+    metrics: tuple[MetricResult, ...] = ()
     cause: str = ""
     bucket: str = ""
     verdict_s: float = 0.0
