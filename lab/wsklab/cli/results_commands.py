@@ -99,7 +99,9 @@ def witness(
     ] = None,
 ) -> int:
     """Write `witnesses.toml`; later runs replace what earlier ones said of the same profile and rule."""
-    kept = cli.services.keep_witnesses(_root(cli), run_ids, page)
+    from wsklab.results.witness import keep_witnesses
+
+    kept = keep_witnesses(_root(cli), run_ids, page)
     cli.output.document({"rules": kept})
     cli.output.line(f"{len(kept)} rules with a witness")
     return exits.OK

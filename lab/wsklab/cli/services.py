@@ -467,30 +467,6 @@ class Services:
         a, b = parse_side(first), parse_side(second)
         return compare(load_run(root, a.run_id), load_run(root, b.run_id), a, b)
 
-    def keep_witnesses(self, root: Path, run_ids: Sequence[str], page: Path | None) -> dict[str, list[str]]:
-        """Keep what runs showed; returns the witnesses of every rule that has one.
-
-        Raises:
-            UsageError: a run is not there, or the catalogue cannot be written (an installed wheel).
-        """
-        from wsklab.artifacts import write_atomic
-        from wsklab.errors import UsageError
-        from wsklab.results.store import load_run
-        from wsklab.results.witness import as_toml, conformance_page, with_run
-        from wsklab.rules import load_catalogue, load_witnesses, witnesses_file
-
-        known = load_witnesses()
-        for run_id in run_ids:
-            known = with_run(known, load_run(root, run_id).document)
-        try:
-            write_atomic(witnesses_file(), as_toml(known))
-        except OSError as error:
-            raise UsageError("the catalogue cannot be written", why=str(error), fix="do this in a checkout") from error
-        catalogue = load_catalogue()
-        if page is not None:
-            write_atomic(page, conformance_page(catalogue, known))
-        return {rule.id: sorted(rule.witnesses) for rule in catalogue if rule.witnesses}
-
     def import_kit(self, file: Path, root: Path, *, by: str) -> RunDocument:
         """Keep what the kit brought back as a run.
 

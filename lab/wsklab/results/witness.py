@@ -7,13 +7,16 @@ rule that passed there. The page `docs/conformance.md` is made from the same dat
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from wsklab.artifacts import visible
+from wsklab.artifacts import visible, write_atomic
+from wsklab.errors import UsageError
 from wsklab.results.model import RunDocument
-from wsklab.rules import Catalogue, Platform, Rule, Witnesses
+from wsklab.results.store import load_run
+from wsklab.rules import Catalogue, Platform, Rule, Witnesses, load_catalogue, load_witnesses, witnesses_file
 from wsklab.verdict import DECIDED
 
-__all__ = ["as_toml", "conformance_page", "differs_from_prediction", "with_run"]
+__all__ = ["as_toml", "conformance_page", "differs_from_prediction", "keep_witnesses", "with_run"]
 
 #: Verdicts that are worth keeping: the others say that nobody looked.
 _KEPT = frozenset(str(verdict) for verdict in DECIDED) | {"vacuous", "not_run"}
@@ -53,6 +56,28 @@ def as_toml(known: Witnesses) -> str:
     for rule, seen in sorted(known.verdicts.items()):
         lines.append(f"{rule} = {{ " + ", ".join(f'{name} = "{seen[name]}"' for name in sorted(seen)) + " }")
     return "\n".join(lines) + "\n"
+
+
+def keep_witnesses(root: Path, run_ids: Iterable[str], page: Path | None = None) -> dict[str, list[str]]:
+    """Keep what runs showed, and write the page; returns the witnesses of every rule that has one.
+
+    Args:
+        root: the folder of all runs.
+
+    Raises:
+        UsageError: a run is not there, or the catalogue cannot be written (an installed wheel).
+    """
+    known = load_witnesses()
+    for run_id in run_ids:
+        known = with_run(known, load_run(root, run_id).document)
+    try:
+        write_atomic(witnesses_file(), as_toml(known))
+    except OSError as error:
+        raise UsageError("the catalogue cannot be written", why=str(error), fix="do this in a checkout") from error
+    catalogue = load_catalogue()
+    if page is not None:
+        write_atomic(page, conformance_page(catalogue, known))
+    return {rule.id: sorted(rule.witnesses) for rule in catalogue if rule.witnesses}
 
 
 def differs_from_prediction(rule: Rule, witnesses: Witnesses) -> dict[str, str]:
