@@ -66,7 +66,10 @@ def named(program: Path) -> list[Mutant]:
 
 
 def generated(bench: Bench, *, jobs: int) -> list[Mutant]:
-    """One per MUST assertion about an operation; two assertions about one call are one mutant."""
+    """One per MUST assertion about an operation; two assertions about one call are one mutant.
+
+    What a case asserts again and again, in a loop or with other parameters, is one assertion.
+    """
     folder = bench.folder / "watched"
     folder.mkdir(parents=True)
     files = sorted(conformance_root().glob("test_*.py"))
@@ -76,26 +79,28 @@ def generated(bench: Bench, *, jobs: int) -> list[Mutant]:
     ]
     for _ in run_all(watched, bench, jobs=jobs):
         pass
-    found: dict[str, Mutant] = {}
+    found: dict[tuple[str, str, str], Mutant] = {}
     for path in files:
         for line in (folder / path.stem).read_text("utf-8").splitlines():
-            found.update((mutant.name, mutant) for mutant in _of_case(json.loads(line)))
-    return list(found.values())
+            for assertion, mutant in _of_case(json.loads(line)):
+                found.setdefault(assertion, mutant)
+    return list({mutant.name: mutant for mutant in found.values()}.values())
 
 
-def _of_case(told: Mapping[str, Any]) -> Iterator[Mutant]:
+def _of_case(told: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], Mutant]]:
     name = told["case"]
     for said in told["assertions"]:
         if said["preparation"] or said["call"] not in told["calls"]:
             continue
         function, nth, succeeded = told["calls"][said["call"]]
         kind = "fail" if succeeded else "succeed"
-        yield Mutant(
+        mutant = Mutant(
             name=f"{said['rule']}/{name}/{function}-{nth}-{kind}",
             rule=said["rule"],
             case=name,
             environ={"WSKLAB_SHIM_FAULT": f"{function}:{nth}:{kind}"},
         )
+        yield (said["rule"], name.partition("[")[0], said["name"]), mutant
 
 
 def without_mutant(rules: frozenset[str], mutants: list[Mutant]) -> list[str]:

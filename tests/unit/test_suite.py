@@ -292,6 +292,19 @@ def test_hazards_are_left_out(runs: Runs) -> None:
     assert document.exit_code == 0
 
 
+def test_a_hazard_has_a_guest_of_its_own(runs: Runs) -> None:
+    """Asked for, it runs alone in a guest that nobody had before it and nobody gets after it."""
+    text = CASES.replace('@pytest.mark.rule("WSK-SOCK-001")', '@pytest.mark.hazard\n@pytest.mark.rule("WSK-SOCK-001")')
+    runs.run(text, hazard=True)
+    lines = runs.lines()
+    hazard = lines.pop("test_create")
+    assert hazard.verdict is CaseVerdict.PASSED
+    assert hazard.exclusive
+    assert hazard.reset == "fork"
+    assert lines
+    assert hazard.guest not in {case.guest for case in lines.values()}
+
+
 def test_a_half_that_a_guest_cannot_show(runs: Runs) -> None:
     """A MUST whose condition does not arise keeps the rule from passing, on that guest alone."""
     half = """

@@ -58,12 +58,14 @@ def need_of(item: pytest.Item) -> Need:
     if not profile:
         return Need(item=item.nodeid)
     count = _count(item)
-    return Need(
+    need = Need(
         item=item.nodeid,
         profiles=_named(item) or (profile,) * count,
         exclusive=item.get_closest_marker("exclusive") is not None,
         reset=_reset(item),
     )
+    # what can crash a guest, or leave it as nobody knows it, happens once in the guest's life
+    return alone_on_a_fresh_guest(need) if item.get_closest_marker("hazard") is not None else need
 
 
 def is_chosen(case: str, names: Sequence[str]) -> bool:
