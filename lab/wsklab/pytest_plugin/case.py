@@ -109,10 +109,8 @@ class Case:
     dirty: bool = False
     settled: bool = False
     reset_s: float = 0.0
-    #: why it would hang or raise on this guest, so that it is not run
-    why_not: str = ""
-    #: a hazard that was not asked for
-    left_out: bool = False
+    why_not: str = ""  # why it would hang or raise on this guest, so that it is not run
+    left_out: bool = False  # a hazard that was not asked for
     story: Story | None = None
     #: the guest that the story is about
     blamed: str = ""
