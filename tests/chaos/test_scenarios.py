@@ -164,7 +164,6 @@ def test_a_worker_is_killed(lab: LabCommand, tmp_path: Path) -> None:
     assert code == 0
 
 
-@often
 def test_the_holder_is_killed(incident: Incident) -> None:
     """The private daemon goes, and every guest with it: the run ends by itself, undecided, with a document."""
     holder = incident.lab.holder()
@@ -172,7 +171,7 @@ def test_the_holder_is_killed(incident: Incident) -> None:
     os.kill(holder, signal.SIGKILL)
     code, document = incident.end()
     assert incident.lines(document)["victim"]["verdict"] == "lab_error"
-    assert code == 3
+    assert code in {3, 4}, "4: a guest that was just being made never became ready"
     assert not {"crashed", "hung", "failed"} & {total["verdict"] for total in document["totals"]}
 
 
@@ -301,6 +300,7 @@ def test_a_hostile_guest(incident: Incident) -> None:
     assert not re.search(rb"\033\]0;owned", (incident.place / "err").read_bytes())
 
 
+@often
 def test_the_kernel_panics(incident: Incident) -> None:
     """A crash of the guest's kernel is noticed on a silent connection, is a finding, and the rest goes on."""
     with contextlib.suppress(HypervisorError, KeyError):

@@ -409,3 +409,18 @@ def test_a_host_that_stays_full(address: Path, provider: CrowdedProvider, attemp
         assert [type(failure.error) for failure in broker.failures] == [HostFull]
     assert provider.attempts >= attempts
     assert (provider.attempts == 1) == (attempts == 1)
+
+
+def test_the_guest_of_a_second_attempt_stays_in_the_run(broker: Broker, address: Path, provider: FakeProvider) -> None:
+    """It is one that nobody has had, and when it comes back clean the next case gets it; nothing is made for that."""
+    with LeaseClient(address) as client:
+        first = client.acquire(["a"], exclusive=False, deadline=soon())
+        client.release(first, dirty=True, reason="it crashed")
+        again = client.acquire(["a"], exclusive=True, deadline=soon(), reset=Reset.FORK, again=True)
+        assert again.exclusive
+        assert again.guests[0].name != first.guests[0].name
+        client.release(again, dirty=False, reason="")
+        after = client.acquire(["a"], exclusive=False, deadline=soon())
+        assert after.guests[0].name == again.guests[0].name
+        client.release(after, dirty=False, reason="")
+        assert len(provider.replaced) == 1

@@ -96,6 +96,8 @@ class Broker:
         self._replacements: Counter[str] = Counter()
         #: leases whose guests nobody gets afterwards
         self._own: set[int] = set()
+        #: leases of second attempts: what becomes of their guests says nothing new
+        self._second: set[int] = set()
         self._keeping: Counter[str] = Counter()
         #: why a leased guest is to be kept, by its name
         self._wishes: dict[str, str] = {}
@@ -162,6 +164,7 @@ class Broker:
         exclusive: bool,
         deadline: Deadline,
         reset: Reset = Reset.NONE,
+        again: bool = False,
         owner: str = "main",
         alive: Callable[[], bool] = lambda: True,
     ) -> Lease:
@@ -170,6 +173,7 @@ class Broker:
         Args:
             reset: from `Reset.DRIVER` on the lease is exclusive; a rung that makes guests is taken here,
                 reloading the driver is left to whoever has the lease.
+            again: a second attempt: the fresh guest stays in the run when it comes back clean.
             owner: who asks; holds one lease at a time.
             alive: asked now and then; when it answers no, the request leaves the queue.
 
@@ -199,7 +203,9 @@ class Broker:
         if reset.makes_guest:
             self._renew(grant, reset)
         with self._change:
-            if reset.makes_guest:
+            if again:
+                self._second.add(ticket)
+            elif reset.makes_guest:
                 self._own.add(ticket)
             return self._lease(ticket, time.monotonic() - started if reset.makes_guest else 0.0)
 
@@ -227,13 +233,15 @@ class Broker:
             if keep:
                 self._wishes.update(dict.fromkeys(grant.guests, reason))
             own = lease_id in self._own
+            planned = own or lease_id in self._second
             self._own.discard(lease_id)
+            self._second.discard(lease_id)
             if not dirty:
                 for name in grant.guests:
                     self._replacements[self._handles[name].profile] = 0
             finished = self._model.release(lease_id, dirty=dirty or keep or own)
             wanted = {name: self._handles[name] for name in finished if name in self._wishes}
-            self._replace([name for name in finished if name not in wanted], reason, planned=own)
+            self._replace([name for name in finished if name not in wanted], reason, planned=planned)
             self._pump()
         for handle in wanted.values():
             self._keep(handle, self._wishes.pop(handle.name))

@@ -119,6 +119,7 @@ class BrokerSocket:
                 exclusive=bool(request["exclusive"]),
                 deadline=Deadline.after(float(request["timeout_s"])),
                 reset=Reset(request.get("reset", Reset.NONE)),
+                again=bool(request.get("again")),
                 owner=owner,
                 alive=lambda: _is_open(connection),
             )

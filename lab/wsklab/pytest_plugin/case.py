@@ -143,6 +143,7 @@ class Case:
             self.need.profiles,
             exclusive=self.need.exclusive,
             reset=self.need.reset,
+            again=self.again,
             deadline=Deadline.after(options.lease_s * options.scale),
         )
         self.reset_s = self.lease.reset_s

@@ -58,7 +58,13 @@ class LeaseClient:
         self._socket.close()
 
     def acquire(
-        self, profiles: Sequence[str], *, exclusive: bool, deadline: Deadline, reset: Reset = Reset.NONE
+        self,
+        profiles: Sequence[str],
+        *,
+        exclusive: bool,
+        deadline: Deadline,
+        reset: Reset = Reset.NONE,
+        again: bool = False,
     ) -> Lease:
         """Wait for a lease; see `Broker.acquire` for the errors."""
         answer = self._ask(
@@ -67,6 +73,7 @@ class LeaseClient:
                 "profiles": list(profiles),
                 "exclusive": exclusive,
                 "reset": reset,
+                "again": again,
                 "timeout_s": deadline.remaining_s,
             },
             # the broker's own deadline ends first, with a better story

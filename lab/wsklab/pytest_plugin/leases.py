@@ -23,7 +23,13 @@ class Leases(Protocol):
     """What fixtures use: the broker itself, or the worker's client of it."""
 
     def acquire(
-        self, profiles: Sequence[str], *, exclusive: bool, deadline: Deadline, reset: Reset = Reset.NONE
+        self,
+        profiles: Sequence[str],
+        *,
+        exclusive: bool,
+        deadline: Deadline,
+        reset: Reset = Reset.NONE,
+        again: bool = False,
     ) -> Lease: ...
     def release(self, lease: Lease, *, dirty: bool, reason: str, keep: bool = False) -> None: ...
     def explain(self, guest: str, *, operation: str, channel_lost: bool) -> Story: ...
