@@ -36,6 +36,7 @@ ASKED_WHY = {
     "hypervisor/libvirt.py": "the one owner of libvirt: connection, domains, networks, translated errors",
     "pool.py": "every guest of a run from its making to its successor, under one lock",
     "process.py": "run and spawn share streams, groups and deadlines",
+    "pytest_plugin/case.py": "one case from its lease to its line, and everything that it keeps for its evidence",
     "pytest_plugin/fake_driver.py": "a stand-in for the whole driver, so that the plugin is tested without a guest",
     "pytest_plugin/broker.py": "every way in which a guest comes to a run and leaves it, under one lock",
     "records.py": "one decoder per record of the ABI",
