@@ -109,12 +109,33 @@ class Installer:
                 state = self._watched(bake, guest, state)
             bake.progress("disk", bake.deadline.elapsed_s, 0)
             qemu_img.compress(guest.directory / "overlay.qcow2", bake.product / "disk.qcow2", bake.deadline)
-            guest.destroy(self.factory.slots)
-            facts = read_back(self.factory, bake, owner=self.owner, token=state.token)
         except BaseException:
-            guest.destroy(self.factory.slots)
+            self._drop(guest, state)
             raise
+        facts = self._read_back(bake, guest, state)
+        guest.destroy(self.factory.slots)
         return replace(facts, windows=self._facts(bake.profile, state, facts.kernel_version))
+
+    def _read_back(self, bake: Bake, guest: Guest, state: InstallState) -> Baked:
+        """What the image is. An installation that is complete costs an hour: it is kept when a look at it fails."""
+        # it is off, and a small host has no room for what it promised beside the guest that is asked
+        self.factory.slots.release(guest.record.slot, guest.directory)
+        try:
+            return read_back(self.factory, bake, owner=self.owner, token=state.token)
+        except LabError as error:
+            error.fix = (
+                f"{error.fix}; the installation is kept until its lease ends: the same command asks it again, "
+                f"`wsklab down {guest.name}` drops it"
+            )
+            raise
+        except BaseException:
+            self._drop(guest, state)
+            raise
+
+    def _drop(self, guest: Guest, state: InstallState) -> None:
+        """An installation that comes to nothing leaves nothing, its password included."""
+        guest.destroy(self.factory.slots)
+        (self.factory.home.keys / state.password_file).unlink(missing_ok=True)
 
     def _facts(self, profile: GuestProfile, state: InstallState, build: str) -> WindowsFacts:
         evaluation = self.medium.image.is_evaluation

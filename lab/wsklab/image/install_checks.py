@@ -23,7 +23,8 @@ __all__ = ["InstallHost", "check_installation", "check_medium", "find_uefi", "pr
 #: Where firmware says what it is (QEMU's docs/interop/firmware.json).
 FIRMWARE_FOLDERS: Final = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
 
-#: An installed Windows fills about this much of its disk while it is installed, in GiB; and half of it, compressed.
+#: What an installed Windows has written, in GiB; its image takes half of that. The guest may fill its whole disk, and
+#: admission counts it so.
 _INSTALLED_GIB: Final = 20
 
 
@@ -91,7 +92,7 @@ def check_installation(profile: GuestProfile, host: InstallHost, *, emulated: bo
             why=f"none of {', '.join(map(str, host.firmware))} describes one without Secure Boot for x86_64 and q35",
             fix="apt-get install ovmf",
         )
-    need = min(profile.disk_gib, _INSTALLED_GIB) * 3 << 29
+    need = (profile.disk_gib << 30) + (min(profile.disk_gib, _INSTALLED_GIB) << 29)
     free = shutil.disk_usage(host.place).free
     if free < need:
         raise HostFull(
