@@ -164,3 +164,13 @@ def test_silent_firmware_gets_keys_blindly() -> None:
     """A firmware that prints nothing is one that does not print; keys stop before Setup's windows are there."""
     keys = KeyPresses("uefi")
     assert [at for at in range(0, 60, 4) if keys.due(after(START, at))] == [4, 8, 12, 16, 20, 24]
+
+
+def test_a_watch_that_begins_late_hears_several_starts_at_once() -> None:
+    """A build that continues another one reads the console from its beginning: first the disc, then the disk."""
+    disk = 'BdsDxe: starting Boot0003 "UEFI QEMU HARDDISK QM00001 " from PciRoot(0x0)\r\n'
+    late = after(START, 600, DVD + disk + marker("stage", "specialise") + "\r\n", restarts=1, disk_bytes=900 * MIB)
+    w = watch()
+    assert w.feed(late) is None
+    assert w.stage == "specialise"
+    assert w.feed(after(late, 60, DVD, restarts=2)) is End.NOT_FROM_DISK

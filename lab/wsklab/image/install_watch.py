@@ -27,7 +27,7 @@ _FIRMWARE: Final = re.compile(r"BdsDxe: ")
 _PROMPT_S: Final = 8.0
 #: Where the firmware does not tell what it starts: the first seconds of a start from an empty disk.
 _BLIND_S: Final = (3.0, 25.0)
-_FROM_DISK: Final = re.compile(r"BdsDxe: starting Boot\w+ \"Windows Boot Manager\"")
+_START: Final = re.compile(r"BdsDxe: starting Boot\w+ \"[^\"]*\"")
 #: The disk holds at least so much when Setup is copying, in bytes.
 _COPYING: Final = 200 << 20
 
@@ -159,8 +159,9 @@ class InstallationWatch:
         if sample.restarts > self.limits.restarts:
             self.reason = f"{sample.restarts} restarts, and still in the stage {self.stage}"
             return End.LOOPS
-        from_disc = _FROM_DISC.search(new) and not _FROM_DISK.search(new)
-        if sample.restarts and from_disc and self.stage in {"copy", "specialise"}:
+        starts = _START.findall(new)  # a watch that begins late hears several at once: the last one counts
+        from_disc = bool(starts) and _FROM_DISC.search(starts[-1])
+        if sample.restarts and from_disc and self.stage != "winpe":
             self.reason = f"after restart {sample.restarts} the firmware took the installation disc again"
             return End.NOT_FROM_DISK
         return None
