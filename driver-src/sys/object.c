@@ -184,11 +184,12 @@ _Use_decl_annotations_ ULONG ObjectList(CLIENT *Client, WSKLAB_OBJECT_ENTRY *Out
         }
         ++*Total;
         if (count < Room) {
-            Out[count++] = (WSKLAB_OBJECT_ENTRY){.number = object->Number,
-                                                 .kind = object->Kind,
-                                                 .socket = object->Socket,
-                                                 .count = object->Count,
-                                                 .length = object->Length};
+            Out[count] = (WSKLAB_OBJECT_ENTRY){.number = object->Number,
+                                               .kind = object->Kind,
+                                               .socket = object->Socket,
+                                               .count = object->Count,
+                                               .length = object->Length};
+            count++;
         }
     }
     KeReleaseSpinLock(&Client->Lock, irql);
