@@ -135,6 +135,7 @@ def test_close_after_both_disconnects(scene: Scene, observe: Observe) -> None:
     rule.must("disconnect", disconnecting.result(scene.within()), succeeded())
     ended = scene.wsk.receive(pair.socket, 16).result(scene.within())
     rule.must("the driver's end", ended, information(0))
+    rule.expect("status at the driver's end", ended, succeeded())
     rule.must("close", scene.wsk.close_socket(pair.socket), succeeded())
     rule.must("after the close", pair.peer.end(), equals("closed"))
 

@@ -202,6 +202,7 @@ def test_zero_length_receive(scene: Scene, observe: Observe) -> None:
         record = one.result(scene.within())
         rule.must("completions", record, completed_once())
         rule.must("Information", record, information(0))
+        rule.expect("status", record, succeeded())
     rule.must("the data afterwards", scene.received(pair.socket, 4), equals(b"data"))
 
 

@@ -214,7 +214,8 @@ def _child(mutant: Mutant, bench: Bench, folder: Path) -> None:
             cases = load_run(folder / "results", "r").cases
     undecided = (f"{case.case} {case.verdict}: {case.message}" for case in cases if case.verdict == "lab_error")
     problem = "; ".join(filter(None, (*undecided, problem)))
-    killers = [killer for killer in _killers(cases, mutant.rule) if killer not in bench.known]
+    # one case alone was made to fail: by whichever of its rules it says so
+    killers = [one for one in _killers(cases, "" if mutant.case else mutant.rule) if one not in bench.known]
     if not killers and _AT_ITS_END in problem and "exit code" not in problem:
         killers.append(Killer("the guest's end after these cases", mutant.rule, "crashed"))
     outcome = Outcome(

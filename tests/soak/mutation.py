@@ -37,8 +37,8 @@ SORTS = ("named", "generated", "record", "driver")
 SLOW = frozenset({"test_connect.py::test_unanswered_connect", "test_inspect.py::test_abandoned_request"})
 
 HEAD = """\
-# What became of every mutant: see mutation.py, which checks this file and writes it (--write) but for the survivors.
-# Of the drivers only the survivors are kept.
+# What became of every mutant: see mutation.py, which checks this file and writes it (--write) but for the survivors and
+# the rules without a mutant. Of the drivers only the survivors are kept.
 """
 
 

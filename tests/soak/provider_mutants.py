@@ -17,7 +17,7 @@ from typing import Any
 
 from mutant_runs import Bench, Mutant, run_all
 
-from wsklab.abi import Function, RecordFlag, is_success
+from wsklab.abi import Function, is_success
 from wsklab.pytest_plugin import case as case_module
 from wsklab.pytest_plugin.observe import Observe
 from wsklab.records import Record
@@ -135,11 +135,10 @@ def _watch() -> None:
         calls: dict[str, tuple[str, int, bool]] = {}
         for record in sorted(self.records(), key=lambda one: one.enter_sequence):
             function = _PROVIDER_NAMES.get(record.function)
-            if function is None or not record.has(RecordFlag.RETURNED):
-                continue
+            if function is None or not record.completion_count:
+                continue  # without an IRP the provider keeps no count of it
             counts[function] += 1
-            status = record.completion_status if record.completion_count else record.returned_status
-            calls[str(record.enter_sequence)] = (function, counts[function], is_success(status))
+            calls[str(record.enter_sequence)] = (function, counts[function], is_success(record.completion_status))
         with Path(os.environ[_WATCH]).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"case": self.case, "assertions": assertions, "calls": calls}) + "\n")
         assertions.clear()
