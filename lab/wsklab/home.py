@@ -104,6 +104,12 @@ class Home:
                 why=str(error),
                 fix="set WSKLAB_HOME to a directory of yours, or become a member of the group that owns it",
             ) from error
+        except OSError as error:  # read-only, full, damaged, or a file where a directory belongs
+            raise HostError(
+                f"cannot use the lab's home {root}",
+                why=str(error),
+                fix="make the file system writable and free some space, or set WSKLAB_HOME to another one",
+            ) from error
         return cls(root=root, id=home_id)
 
     @property
