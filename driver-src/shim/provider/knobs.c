@@ -49,8 +49,11 @@ void WskpKnobFault(WSKP_OPERATION operation, ULONG nth, WSKP_FAULT fault, NTSTAT
     WskpUnlock(irql);
 }
 
+/* Of a fault in words. */
+#define DELAY_MS 1000u
+
 BOOLEAN WskpKnobFaultInWords(const char *words) {
-    static const char *const kinds[] = {NULL, "fail", "lost", "twice", "succeed"};
+    static const char *const kinds[] = {NULL, "fail", "lost", "twice", "succeed", "delay"};
     char name[32], kind[16];
     unsigned nth;
 
@@ -60,7 +63,7 @@ BOOLEAN WskpKnobFaultInWords(const char *words) {
     for (ULONG operation = 0; operation < WSKP_OPERATION_COUNT; operation++) {
         for (ULONG fault = WSKP_FAULT_FAIL; fault < RTL_NUMBER_OF(kinds); fault++) {
             if (strcmp(WskpOperationName(operation) + strlen("Wsk"), name) == 0 && strcmp(kinds[fault], kind) == 0) {
-                WskpKnobFault(operation, nth, (WSKP_FAULT)fault, STATUS_UNSUCCESSFUL, 0);
+                WskpKnobFault(operation, nth, (WSKP_FAULT)fault, STATUS_UNSUCCESSFUL, DELAY_MS);
                 return TRUE;
             }
         }

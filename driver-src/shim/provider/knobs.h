@@ -34,7 +34,7 @@ void WskpKnobsReset(void);
 void WskpKnobOrder(WSKP_OPERATION operation, WSKP_ORDER order);
 /* The `nth` call from now on (1: the next) of this operation; 0: every call. Replaces what was set for it before. */
 void WskpKnobFault(WSKP_OPERATION operation, ULONG nth, WSKP_FAULT fault, NTSTATUS status, ULONG delayMs);
-/* The same in words, as the setting FAULT has it: "Bind:3:fail", and lost, twice, succeed. FALSE: it means nothing. */
+/* The same in words, as the setting FAULT has it: "Bind:3:fail", and lost, twice, succeed, delay. FALSE: it means nothing. */
 BOOLEAN WskpKnobFaultInWords(const char *words);
 /* At which level completions and event callbacks come that the caller's thread does not run itself. */
 void WskpKnobIrql(WSKP_IRQL irql);
