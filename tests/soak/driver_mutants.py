@@ -11,6 +11,7 @@ import json
 import re
 import shlex
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ _KERNEL = re.compile(r"(?:Io|Ex|Ke|Ob|Rtl|Zw|Ps|Mm|Interlocked|InsertTail|Insert
 _GIVES_BACK = re.compile(r"\w*(?:Free|Dereference|Delete|CompleteRequest)\w*")
 #: Mistakes that take a whole statement.
 _WHOLE = frozenset({"left-out", "twice"})
+_FUNCTION = re.compile(r"^[A-Za-z_][^;{}]*?\b(\w+)\([^;{}]*\) \{$", re.MULTILINE)
+#: Compiled only into a build whose driver fails on request.
+_NOT_BUILT = frozenset({"failures.c"})
 #: Statements in the form of a call that do nothing.
 _NO_CALL = frozenset({"UNREFERENCED_PARAMETER", "PAGED_CODE", "C_ASSERT", "NT_ASSERT"})
 
@@ -51,6 +55,7 @@ class Place:
 
     file: str
     line: int
+    function: str
     mistake: str
     what: str
     start: int
@@ -69,7 +74,7 @@ def places_in(file: str, source: str) -> Iterator[Place]:
         line = source.count("\n", 0, begin) + 1
 
         def place(mistake: str, text: str) -> Place:
-            return Place(file, line, mistake, name, begin, call.end(), text)  # noqa: B023 - used at once
+            return Place(file, line, _inside(source, begin), mistake, name, begin, call.end(), text)  # noqa: B023 - used at once
 
         if _GIVES_BACK.fullmatch(name):
             yield place("twice", f"{{ {statement} if ({{on}}) {{ {statement} }} }}")
@@ -82,7 +87,8 @@ def places_in(file: str, source: str) -> Iterator[Place]:
             wrong = f"(NT_SUCCESS({value}) ? STATUS_UNSUCCESSFUL : STATUS_SUCCESS)"
         line = source.count("\n", 0, found.start()) + 1
         text = f"{{on}} ? {wrong} : {value}"
-        yield Place(file, line, "status", value, found.start("value"), found.end("value"), text)
+        function = _inside(source, found.start())
+        yield Place(file, line, function, "status", value, found.start("value"), found.end("value"), text)
     for mistake, pattern in (("flag", _FLAG), ("context", _CONTEXT)):
         for found in pattern.finditer(source):
             value = found[0]
@@ -90,7 +96,14 @@ def places_in(file: str, source: str) -> Iterator[Place]:
                 continue
             line = source.count("\n", 0, found.start()) + 1
             other = {"TRUE": "FALSE", "FALSE": "TRUE"}.get(value, f"(__typeof__({value}))0")
-            yield Place(file, line, mistake, value, found.start(), found.end(), f"({{on}} ? {other} : ({value}))")
+            function = _inside(source, found.start())
+            text = f"({{on}} ? {other} : ({value}))"
+            yield Place(file, line, function, mistake, value, found.start(), found.end(), text)
+
+
+def _inside(source: str, place: int) -> str:
+    """The function that a place is in: lines change too often to name a mutant."""
+    return next((found[1] for found in reversed(list(_FUNCTION.finditer(source, 0, place)))), "")
 
 
 def _in_comment(source: str, place: int) -> bool:
@@ -112,9 +125,10 @@ def generated(source: Path, build: Path, folder: Path) -> list[Mutant]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "mutant_switch.c").write_text(_SWITCH)
     mutants: list[Mutant] = []
+    counted: Counter[str] = Counter()
     driver = folder / "wsklab.so"
     texts: dict[str, str] = {}
-    for path in sorted(source.glob("*.c")):
+    for path in sorted(path for path in source.glob("*.c") if path.name not in _NOT_BUILT):
         text = path.read_text("utf-8")
         taken: list[tuple[int, int, str]] = []
         # what lies inside of another place is left for another build: a statement has one mistake at a time
@@ -124,10 +138,12 @@ def generated(source: Path, build: Path, folder: Path) -> list[Mutant]:
             if any(place.start < end and start < place.end for start, end, _ in taken):
                 continue
             number = len(mutants)
+            name = f"driver/{place.file}:{place.function}/{place.mistake}-{place.what}"
+            counted[name] += 1
             taken.append((place.start, place.end, place.text.replace("{on}", f"MutantOn({number})")))
             mutants.append(
                 Mutant(
-                    name=f"driver/{place.file}:{place.line}/{place.mistake}-{place.what}",
+                    name=f"{name}#{counted[name]}",
                     environ={_CHOICE: str(number)},
                     driver=driver,
                 )

@@ -11,7 +11,7 @@ EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "test_echo.py"
 
 
 def test_the_documented_example(lab: LabCommand) -> None:
-    """The echo driver answers a peer on the guest's wire, tells its counters by its device, and reloads ten times."""
+    """The echo driver answers a peer on the guest's wire, tells its counters by its device, and reloads three times."""
     driver = build("mingw", "wskecho") / "wskecho.sys"
     words = ["run", "--guest", PROFILE, "--guests-each", "1", "--workers", "0", "--json"]
     answer = lab.run(*words, "--driver", str(driver), "--service", "wskecho", "--", str(EXAMPLE), seconds=240)

@@ -42,7 +42,7 @@ def _run(pool: ShimPool, folder: Path, *words: str) -> RunDocument:
 
 
 def test_the_documented_example(pool: ShimPool, tmp_path: Path) -> None:
-    """Echo, counters, ten reloads with a connection open; afterwards the shim finds nothing left over."""
+    """Echo, counters, three reloads with a connection open; afterwards the shim finds nothing left over."""
     document = _run(pool, tmp_path, str(EXAMPLE))
     assert document.problems == ()
     assert [(row.verdict, row.cases) for row in document.totals] == [("passed", 2)]
