@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import itertools
 import logging
-import shutil
 import threading
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wsklab import network
+from wsklab.artifacts import EvidenceFolder
 from wsklab.capture import Capture
 from wsklab.channel.device import DeviceClient
 from wsklab.crash import CrashReport, classify, gather
@@ -400,11 +400,13 @@ class GuestPool:
     def _discard(self, guest: Guest, reason: str) -> None:
         """Copy what explains a dirty guest, then destroy it."""
         target = self._evidence / guest.name
-        target.mkdir(parents=True, exist_ok=True)
-        (target / "why.txt").write_text(reason + "\n")
-        for name in ("console.log", "domain.xml", "guest.json"):
+        kept = EvidenceFolder(target)
+        kept.text("why.txt", reason + "\n")
+        with contextlib.suppress(OSError):
+            kept.text("console.log", guest.console.text())
+        for name in ("domain.xml", "guest.json"):
             with contextlib.suppress(OSError):
-                shutil.copy(guest.directory / name, target / name)
+                kept.copy(name, guest.directory / name)
         self._destroy(guest)
 
     def _destroy(self, guest: Guest) -> None:

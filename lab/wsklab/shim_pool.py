@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -230,6 +229,12 @@ class ShimPool:
         findings = []
         for guest in guests:
             self._end_capture(guest)
+            if guest.name in self._reports:
+                # its case has its verdict, and the run ended before its successor was made
+                guest.kill()
+                self._save(guest, self._reports[guest.name].reason)
+                guest.remove()
+                continue
             code = guest.stop()
             if code != 0:
                 findings.append(f"{guest.name}: {_finding(guest.console.text()) or f'exit code {code}'}")
@@ -243,11 +248,10 @@ class ShimPool:
             )
 
     def _save(self, guest: ShimGuest, reason: str) -> None:
-        target = self._evidence / guest.name
-        target.mkdir(parents=True, exist_ok=True)
-        (target / "why.txt").write_text(reason + "\n")
+        kept = EvidenceFolder(self._evidence / guest.name)
+        kept.text("why.txt", reason + "\n")
         with contextlib.suppress(OSError):
-            shutil.copy(guest.console.path, target / "console.log")
+            kept.text("console.log", guest.console.text())
 
     def _end_capture(self, guest: ShimGuest) -> None:
         with self._lock:

@@ -147,7 +147,7 @@ def test_the_lab_is_killed(incident: Incident) -> None:
     os.killpg(incident.child.pid, signal.SIGKILL)
     assert incident.child.wait(30) == -signal.SIGKILL
     removed = {row["kind"] for row in incident.lab.ok("gc", "--json")["removed"]}
-    assert {"domain", "run"} <= removed
+    assert {"guest", "run"} <= removed
 
 
 @often
