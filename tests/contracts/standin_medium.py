@@ -148,7 +148,9 @@ def _write_iso(path: Path, files: Mapping[str, bytes], boot: bytes, firmware: Fi
         plain = f"{file.upper()}" if not folder else f"F{len(short)}{len(file)}.BIN"
         disc.add_fp(io.BytesIO(content), len(content), f"{short[folder]}/{plain};1", udf_path=f"/{name}")
     disc.add_fp(io.BytesIO(boot), len(boot), "/BOOT.IMG;1")
-    if firmware == "uefi":
+    if firmware == "uefi":  # as on Windows media, the first entry is the one for BIOS
+        disc.add_fp(io.BytesIO(b"no BIOS"), 7, "/BIOS.IMG;1")
+        disc.add_eltorito("/BIOS.IMG;1", bootcatfile="/BOOT.CAT;1")
         disc.add_eltorito("/BOOT.IMG;1", bootcatfile="/BOOT.CAT;1", efi=True)
     else:
         disc.add_eltorito("/BOOT.IMG;1", bootcatfile="/BOOT.CAT;1", boot_load_size=4, boot_info_table=True)
