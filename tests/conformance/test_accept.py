@@ -27,6 +27,9 @@ from wsklab.wsk import EventMask
 #: Accepts that wait at the same time, and connections against one pending accept and the accept event.
 QUEUED, STATISTICAL = 4, 100
 
+#: Less than any guest keeps of connections that nobody has accepted yet.
+FLOOD = 12
+
 
 @pytest.mark.rule("WSK-ACC-001")
 def test_accept_waits_for_a_connection(scene: Scene, observe: Observe) -> None:
@@ -51,6 +54,25 @@ def test_accept_waits_for_a_connection(scene: Scene, observe: Observe) -> None:
     wsk.close_socket(listener)
     rule.must("after the close the guest refuses", scene.peer.is_refused(guest.port()), equals(True))
     scene.guest_sees(rule, "listening", guest.port(), there=False)
+
+
+@pytest.mark.rule("WSK-ACC-001")
+def test_accept_after_a_flood(scene: Scene, observe: Observe) -> None:
+    """After a bounded flood of connections that their peer resets at once, the next one is accepted all the same."""
+    rule = observe.rule("WSK-ACC-001")
+    listener = scene.listener(rule)
+    taken = scene.peer.flood(scene.guest.port(), FLOOD)
+    rule.record("connections of the flood that were taken", "all" if taken == FLOOD else "some" if taken else "none")
+    peer = scene.peer.connect(scene.guest.port())
+    wanted = "{}:{}".format(*peer.local)
+    for _ in range(taken + 1):
+        # those of the flood may still be in the queue, or may be gone
+        record = scene.wsk.accept(listener, address_use=AddressUse.REMOTE).result(scene.within())
+        if str(record.remote) == wanted:
+            break
+    rule.must("the connection after the flood", str(record.remote) == wanted, holds("accepted", "not accepted"))
+    peer.send(b"ping")
+    rule.must("its data", scene.received(record.new_socket, 4), equals(b"ping"))
 
 
 @pytest.mark.rule("WSK-ACC-002")
