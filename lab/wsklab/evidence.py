@@ -48,13 +48,16 @@ def way_in(guest: Guest, deadline: Deadline, *, share: float = 0.5) -> Iterator[
         share: the part of the deadline after which SSH is given up.
 
     Raises:
-        HostError, GuestError, DeadlineExceeded: neither leads in.
+        HostError, GuestError, DeadlineExceeded: neither leads in; what SSH said.
     """
     try:
         channel = guest.open_channel(deadline.sooner(deadline.remaining_s * share))
     except (GuestError, HostError, DeadlineExceeded) as error:
         agent = GuestAgent(guest.domain.agent_command)
-        agent.wait(deadline)
+        try:
+            agent.wait(deadline)
+        except LabError:
+            raise error from None  # neither leads in: what the first way said is what people know
         yield AgentChannel(agent, guest.record.kind), f"guest agent, because SSH failed: {error.message}"
         return
     with channel:

@@ -807,7 +807,11 @@ def test_a_guest_that_cannot_be_entered_still_has_a_console(tmp_path: Path) -> N
     def lost(_deadline: Any) -> Any:
         raise ChannelLost("cannot connect", why="no route")
 
+    def deaf(_command: Any, _deadline: Any) -> Any:
+        raise DeadlineExceeded("the guest agent", waited_s=0.0)
+
     services.known[0].open_channel = lost
+    services.known[0].domain.agent_command = deaf
     answer = call(services, "logs", "a")
     assert (answer.code, "driver: cannot connect: no route" in answer.err) == (exits.OK, True)
     assert call(services, "logs", "a", "-s", "driver").code == exits.GUEST
