@@ -130,7 +130,8 @@ class LocalSsh:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             transport.close()
-            transport.join(5)
+            with contextlib.suppress(RuntimeError):  # it has only just been accepted, and has no thread yet
+                transport.join(5)
             connection.close()
 
     def execute(self, channel: paramiko.Channel, command: str) -> None:
