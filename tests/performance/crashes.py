@@ -35,6 +35,8 @@ def suite(profile: str, driver: str, *cases: str, **environ: str) -> tuple[dict[
     words = ["run", "--guest", profile, "--driver", driver, *chosen]
     argv = [sys.executable, "-m", "wsklab", *words, "--json", "--", str(CASES)]
     done = run(argv, deadline=Deadline.after(3600), check=False, env={**os.environ, **environ}, output_limit=1 << 26)
+    if not done.stdout.strip():
+        raise SystemExit(done.stderr[-3000:])
     document = json.loads(done.stdout)
     text = (Path(document["results_dir"]) / "results.jsonl").read_text()
     return document, [json.loads(line) for line in text.splitlines()]
