@@ -105,10 +105,13 @@ void Disturb(SOURCE *source) {
     case 3:
         WskpKnobOrder((WSKP_OPERATION)Below(source, WSKP_OPERATION_COUNT), (WSKP_ORDER)(which / 6 % 5));
         break;
-    case 4:
-        WskpKnobFault((WSKP_OPERATION)Below(source, WSKP_OPERATION_COUNT), 1, which & 64 ? WSKP_FAULT_FAIL : WSKP_FAULT_DELAY,
-                      STATUS_INSUFFICIENT_RESOURCES, which);
+    case 4: {
+        WSKP_OPERATION operation = (WSKP_OPERATION)Below(source, WSKP_OPERATION_COUNT);
+        /* A close that fails leaves a socket behind that nobody may touch again: WSK's closes do not. */
+        BOOLEAN fails = (which & 64) != 0 && operation != WSKP_CloseSocket;
+        WskpKnobFault(operation, 1, fails ? WSKP_FAULT_FAIL : WSKP_FAULT_DELAY, STATUS_INSUFFICIENT_RESOURCES, which);
         break;
+    }
     default:
         if (which > 200 && g_Handles[which % HANDLES] != NULL) {
             ShimClose(g_Handles[which % HANDLES]);
