@@ -39,6 +39,8 @@ _KERNEL_DIED = re.compile(
 _DRIVER_HOST_DIED = re.compile(r"wsklab: driver host died")
 #: Weaker: a host that ended without a reason. A driver that failed to start looks so, too.
 _DRIVER_HOST_ENDED = re.compile(r"wsklab: driver host ended")
+#: The guest looks after its driver host once a second; its word has to come before a provisional verdict is due (3 s).
+_LATE_S = 2.5
 
 
 class Fault(enum.StrEnum):
@@ -217,7 +219,7 @@ def gather(
     """
     state = _state(domain)
     tail = console_tail()
-    if channel_lost and not _KERNEL_DIED.search(tail) and not _DRIVER_HOST_DIED.search(tail):
+    if channel_lost and not _tells_of_a_death(tail):
         tail = _late_words(console_tail, deadline)
         state = _state(domain)
     # whoever is dead is not asked: the verdict is there, and each question takes a second
@@ -243,16 +245,19 @@ def _state(domain: Domain) -> DomainState:
         return DomainState.UNKNOWN
 
 
+def _tells_of_a_death(tail: str) -> bool:
+    return any(words.search(tail) for words in (_KERNEL_DIED, _DRIVER_HOST_DIED, _DRIVER_HOST_ENDED))
+
+
 def _late_words(console_tail: Callable[[], str], deadline: Deadline) -> str:
-    """The console's tail, once it tells of a death or a second has passed."""
+    """The console's tail, once it tells of a death or the time for late words is over."""
 
     def look() -> str | NotYet:
         tail = console_tail()
-        died = _KERNEL_DIED.search(tail) or _DRIVER_HOST_DIED.search(tail)
-        return tail if died else NotYet("no death on the console")
+        return tail if _tells_of_a_death(tail) else NotYet("no death on the console")
 
     try:
-        return wait_until(look, deadline.sooner(1.0), what="late words on the console")
+        return wait_until(look, deadline.sooner(_LATE_S), what="late words on the console")
     except DeadlineExceeded:
         return console_tail()
 
