@@ -245,20 +245,14 @@ _Use_decl_annotations_ VOID ClientForget(CLIENT *Client) {
 }
 
 _Use_decl_annotations_ NTSTATUS ClientBeginOperation(CLIENT *Client, BOOLEAN Internal) {
-    NTSTATUS status = STATUS_SUCCESS;
-    KIRQL irql;
-
-    KeAcquireSpinLock(&Client->Lock, &irql);
     if (!Internal && (Client->State != CLIENT_OPEN || !Client->HandleOpen)) {
-        status = STATUS_FILE_CLOSED;
-    } else {
-        Client->Active++;
-        if (!Internal) {
-            ObReferenceObject(Client->File);
-        }
+        return STATUS_FILE_CLOSED;
     }
-    KeReleaseSpinLock(&Client->Lock, irql);
-    return status;
+    Client->Active++;
+    if (!Internal) {
+        ObReferenceObject(Client->File);
+    }
+    return STATUS_SUCCESS;
 }
 
 _Use_decl_annotations_ VOID ClientEndOperation(CLIENT *Client, BOOLEAN Internal) {

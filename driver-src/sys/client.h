@@ -86,7 +86,7 @@ _IRQL_requires_max_(DISPATCH_LEVEL) VOID ClientsDetachAll(VOID);
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID ClientForget(CLIENT *Client);
 
 /* An operation is launched: it counts as active and holds the file object. Refused unless the client is open. */
-_IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS ClientBeginOperation(CLIENT *Client, BOOLEAN Internal);
+_Requires_lock_held_(Client->Lock) _Must_inspect_result_ NTSTATUS ClientBeginOperation(CLIENT *Client, BOOLEAN Internal);
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID ClientEndOperation(CLIENT *Client, BOOLEAN Internal);
 
 #endif

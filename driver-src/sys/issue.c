@@ -371,17 +371,23 @@ static VOID StartOnThread(OPERATION *Operation, THREAD_ROUTINE Routine) {
     }
 }
 
-/* Mark as launched and take the launch's reference. */
+/*
+ * Mark as launched and take the launch's reference. In one step with the count of active operations: whoever gives up
+ * an operation that is not launched does not count it down.
+ */
 static NTSTATUS BeginLaunch(OPERATION *Operation) {
-    NTSTATUS status = ClientBeginOperation(Operation->Client, Operation->Internal);
+    NTSTATUS status = STATUS_FILE_CLOSED; /* given up meanwhile */
     KIRQL irql;
 
+    KeAcquireSpinLock(&Operation->Client->Lock, &irql);
+    if (Operation->Record.state == WSKLAB_STATE_NEW) {
+        status = ClientBeginOperation(Operation->Client, Operation->Internal);
+    }
     if (NT_SUCCESS(status)) {
-        KeAcquireSpinLock(&Operation->Client->Lock, &irql);
         Operation->Launched = TRUE;
-        KeReleaseSpinLock(&Operation->Client->Lock, irql);
         OperationReference(Operation);
     }
+    KeReleaseSpinLock(&Operation->Client->Lock, irql);
     return status;
 }
 

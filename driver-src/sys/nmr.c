@@ -75,6 +75,21 @@ static NTSTATUS NTAPI OnAttach(HANDLE Binding, PVOID Context, PNPI_REGISTRATION_
     return status;
 }
 
+/* What only the provider dispatch can give back, in whatever state. */
+_Requires_lock_held_(Client->Lock) static BOOLEAN OwesObjects(const CLIENT *Client) {
+    return ObjectExists(Client, WSKLAB_OBJECT_DESCRIPTOR) || ObjectExists(Client, WSKLAB_OBJECT_ADDRESS_LIST);
+}
+
+/* Nobody goes through the dispatch from now on. FALSE: there is still something to do for the client. */
+_Requires_lock_held_(Client->Lock) static BOOLEAN LetGo(CLIENT *Client) {
+    if (Client->Registration.Users != 0 || OwesObjects(Client)) {
+        return FALSE;
+    }
+    Client->Registration.Captures = 0;
+    RtlZeroMemory(&Client->Registration.Npi, sizeof(Client->Registration.Npi));
+    return TRUE;
+}
+
 static NTSTATUS NTAPI OnDetach(PVOID Context) {
     CLIENT *client = Context;
     REGISTRATION *registration = &client->Registration;
@@ -84,9 +99,7 @@ static NTSTATUS NTAPI OnDetach(PVOID Context) {
     KIRQL irql;
 
     KeAcquireSpinLock(&client->Lock, &irql);
-    registration->Captures = 0; /* nobody goes through the dispatch from now on */
-    RtlZeroMemory(&registration->Npi, sizeof(registration->Npi));
-    client->Nmr.DetachPending = registration->Users > 0;
+    client->Nmr.DetachPending = !LetGo(client);
     status = client->Nmr.DetachPending ? STATUS_PENDING : STATUS_SUCCESS;
     ours = registration->State == REGISTRATION_NMR_LEAVING;
     KeReleaseSpinLock(&client->Lock, irql);
@@ -110,12 +123,16 @@ static VOID NTAPI OnCleanup(PVOID Context) {
     RecordExit(client, WSKLAB_CALLBACK_NMR_CLEANUP, enter, STATUS_SUCCESS);
 }
 
-_Use_decl_annotations_ VOID NmrCallsReturned(CLIENT *Client) {
+_Use_decl_annotations_ BOOLEAN NmrMayCall(const CLIENT *Client) {
+    return !Client->Nmr.DetachPending || OwesObjects(Client);
+}
+
+_Use_decl_annotations_ VOID NmrMayHaveEnded(CLIENT *Client) {
     HANDLE binding = NULL;
     KIRQL irql;
 
     KeAcquireSpinLock(&Client->Lock, &irql);
-    if (Client->Nmr.DetachPending && Client->Registration.Users == 0) {
+    if (Client->Nmr.DetachPending && LetGo(Client)) {
         Client->Nmr.DetachPending = FALSE;
         binding = Client->Nmr.Binding;
     }
@@ -180,7 +197,9 @@ _Use_decl_annotations_ NTSTATUS NmrBeginDeregister(CLIENT *Client) {
 
     KeAcquireSpinLock(&Client->Lock, &irql);
     if (Client->Registration.State == REGISTRATION_NMR) {
-        status = ObjectHolds(Client, WSKLAB_OBJECT_ADDRESS_LIST) ? STATUS_DEVICE_BUSY : STATUS_SUCCESS;
+        /* Both go back through what the registrar takes away. */
+        status = ObjectHolds(Client, WSKLAB_OBJECT_ADDRESS_LIST) || ObjectHolds(Client, WSKLAB_OBJECT_DESCRIPTOR) ? STATUS_DEVICE_BUSY
+                                                                                                               : STATUS_SUCCESS;
     }
     if (NT_SUCCESS(status)) {
         Client->Registration.State = REGISTRATION_NMR_LEAVING;

@@ -4,6 +4,7 @@
 #include "object.h"
 
 #include "client.h"
+#include "nmr.h"
 #include "socket.h"
 
 _Requires_lock_held_(Client->Lock) static OBJECT *Find(CLIENT *Client, ULONG Number) {
@@ -65,6 +66,7 @@ _Use_decl_annotations_ VOID ObjectDrop(CLIENT *Client, OBJECT *Object) {
     KeAcquireSpinLock(&Client->Lock, &irql);
     Free(Client, Object);
     KeReleaseSpinLock(&Client->Lock, irql);
+    NmrMayHaveEnded(Client);
 }
 
 /* A held object of that kind, or why not. */
@@ -132,6 +134,7 @@ _Use_decl_annotations_ VOID ObjectEndRelease(CLIENT *Client, OBJECT *Object, BOO
     KeReleaseSpinLock(&Client->Lock, irql);
     if (Gone) {
         LedgerAdd(&Client->Ledger, LEDGER_COUNT(objects_released), 1);
+        NmrMayHaveEnded(Client);
     }
 }
 
@@ -155,6 +158,16 @@ _Use_decl_annotations_ BOOLEAN ObjectKeptBy(const CLIENT *Client, ULONG Socket) 
     for (ULONG i = 0; i < WSKLAB_MAX_OBJECTS; i++) {
         const OBJECT *object = &Client->Objects.Objects[i];
         if (object->State != OBJECT_FREE && object->Socket == Socket) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+_Use_decl_annotations_ BOOLEAN ObjectExists(const CLIENT *Client, ULONG Kind) {
+    for (ULONG i = 0; i < WSKLAB_MAX_OBJECTS; i++) {
+        const OBJECT *object = &Client->Objects.Objects[i];
+        if (object->Kind == Kind && object->State != OBJECT_FREE) {
             return TRUE;
         }
     }

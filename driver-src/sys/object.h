@@ -56,7 +56,9 @@ _IRQL_requires_max_(DISPATCH_LEVEL) VOID ObjectEndRelease(struct CLIENT *Client,
 _IRQL_requires_max_(DISPATCH_LEVEL) BOOLEAN ObjectFirst(struct CLIENT *Client, ULONG Kind, OBJECT *Out);
 /* Kept indications of this socket: it cannot be closed before they were given back (appendix B, trap 13). */
 _Requires_lock_held_(Client->Lock) BOOLEAN ObjectKeptBy(const struct CLIENT *Client, ULONG Socket);
-/* Whether there are any of that kind: address lists belong to the registration, and end before it. */
+/* Whether there are any of that kind, in whatever state: also one that a call under way may still make or give back. */
+_Requires_lock_held_(Client->Lock) BOOLEAN ObjectExists(const struct CLIENT *Client, ULONG Kind);
+/* Whether any of that kind is held: address lists belong to the registration, and end before it. */
 _Requires_lock_held_(Client->Lock) BOOLEAN ObjectHolds(const struct CLIENT *Client, ULONG Kind);
 _IRQL_requires_max_(DISPATCH_LEVEL) ULONG ObjectList(struct CLIENT *Client, WSKLAB_OBJECT_ENTRY *Out, ULONG Room, ULONG *Total);
 

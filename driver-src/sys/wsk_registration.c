@@ -164,7 +164,7 @@ _Use_decl_annotations_ NTSTATUS RegistrationBeginUse(CLIENT *Client, WSK_PROVIDE
     KIRQL irql;
 
     KeAcquireSpinLock(&Client->Lock, &irql);
-    if (Client->Registration.Captures > 0) {
+    if (Client->Registration.Captures > 0 && NmrMayCall(Client)) {
         Client->Registration.Users++;
         *Npi = Client->Registration.Npi;
         status = STATUS_SUCCESS;
@@ -181,6 +181,6 @@ _Use_decl_annotations_ VOID RegistrationEndUse(CLIENT *Client) {
     last = --Client->Registration.Users == 0 && Client->Nmr.DetachPending;
     KeReleaseSpinLock(&Client->Lock, irql);
     if (last) {
-        NmrCallsReturned(Client);
+        NmrMayHaveEnded(Client);
     }
 }

@@ -4,6 +4,7 @@
  * Attaching happens in NmrRegisterClient, for the provider is there. Deregistering begins the detaching: the client's
  * detach callback says at once or later (NmrClientDetachProviderComplete) that it is done; then the binding waits, as
  * WskDeregister does, until nothing of the client is left; then the client may free its binding context, and the wait ends.
+ * WSK may also go by itself (WskpNmrLeave): then the same happens without anybody who waits, and deregistering finds it done.
  */
 #include "nmr.h"
 
@@ -22,9 +23,11 @@ typedef struct REGISTRATION {
     WSKP_CLIENT *Client; /* NULL: not attached */
     PVOID BindingContext;
     BOOLEAN Deregistering;
+    BOOLEAN Leaving; /* the provider goes; the detach began without a deregistering */
     BOOLEAN DetachPending;
     BOOLEAN DetachCompleted; /* ... before the callback returned STATUS_PENDING */
     BOOLEAN WaitedFor;
+    KEVENT Begun;    /* Thread is known */
     KEVENT Detached; /* the client has said that it is done */
     KEVENT Complete; /* nothing is left */
     SHIM_THREAD *Thread;
@@ -69,6 +72,7 @@ NTSTATUS NTAPI NmrRegisterClient(const NPI_CLIENT_CHARACTERISTICS *ClientCharact
     }
     registration->Characteristics = ClientCharacteristics;
     registration->ClientContext = ClientContext;
+    KeInitializeEvent(&registration->Begun, NotificationEvent, FALSE);
     KeInitializeEvent(&registration->Detached, NotificationEvent, FALSE);
     KeInitializeEvent(&registration->Complete, NotificationEvent, FALSE);
     irql = WskpLock();
@@ -141,21 +145,13 @@ static void Detach(void *context) {
     KeSetEvent(&registration->Complete, IO_NO_INCREMENT, FALSE);
 }
 
-NTSTATUS NTAPI NmrDeregisterClient(HANDLE NmrClientHandle) {
-    REGISTRATION *registration;
+/* Asks the client to let go. */
+static void AskToDetach(REGISTRATION *registration) {
     SHIM_CALLOUT callout;
     NTSTATUS status = STATUS_SUCCESS;
     BOOLEAN done;
     KIRQL irql;
 
-    ShimEnterApi("NmrDeregisterClient", PASSIVE_LEVEL);
-    irql = WskpLock();
-    registration = Find("NmrDeregisterClient", NmrClientHandle);
-    if (registration->Deregistering) {
-        WskpClientError("WSK-REG-012", "NmrDeregisterClient was called twice");
-    }
-    registration->Deregistering = TRUE;
-    WskpUnlock(irql);
     if (registration->Client != NULL) {
         ShimCalloutBegin(&callout, "ClientDetachProvider", PASSIVE_LEVEL, TRUE);
         status = registration->Characteristics->ClientDetachProvider(registration->BindingContext);
@@ -171,8 +167,56 @@ NTSTATUS NTAPI NmrDeregisterClient(HANDLE NmrClientHandle) {
     if (done) {
         KeSetEvent(&registration->Detached, IO_NO_INCREMENT, FALSE);
     }
-    registration->Thread = ShimThreadStart("nmr-detach", Detach, registration);
-    WskpAssert(registration->Thread != NULL);
+}
+
+static void Leave(void *context) {
+    REGISTRATION *registration = context;
+
+    KeWaitForSingleObject(&registration->Begun, Executive, KernelMode, FALSE, NULL);
+    AskToDetach(registration);
+    Detach(registration);
+}
+
+BOOLEAN WskpNmrLeave(void) {
+    REGISTRATION *found = NULL;
+    KIRQL irql = WskpLock();
+
+    for (PLIST_ENTRY entry = Registrations.Flink; entry != &Registrations && found == NULL; entry = entry->Flink) {
+        REGISTRATION *registration = CONTAINING_RECORD(entry, REGISTRATION, Link);
+        if (registration->Client != NULL && !registration->Deregistering && !registration->Leaving) {
+            found = registration;
+            found->Leaving = TRUE;
+        }
+    }
+    WskpUnlock(irql);
+    if (found == NULL) {
+        return FALSE;
+    }
+    found->Thread = ShimThreadStart("nmr-leave", Leave, found);
+    WskpAssert(found->Thread != NULL);
+    KeSetEvent(&found->Begun, IO_NO_INCREMENT, FALSE);
+    return TRUE;
+}
+
+NTSTATUS NTAPI NmrDeregisterClient(HANDLE NmrClientHandle) {
+    REGISTRATION *registration;
+    BOOLEAN leaving;
+    KIRQL irql;
+
+    ShimEnterApi("NmrDeregisterClient", PASSIVE_LEVEL);
+    irql = WskpLock();
+    registration = Find("NmrDeregisterClient", NmrClientHandle);
+    if (registration->Deregistering) {
+        WskpClientError("WSK-REG-012", "NmrDeregisterClient was called twice");
+    }
+    registration->Deregistering = TRUE;
+    leaving = registration->Leaving;
+    WskpUnlock(irql);
+    if (!leaving) {
+        AskToDetach(registration);
+        registration->Thread = ShimThreadStart("nmr-detach", Detach, registration);
+        WskpAssert(registration->Thread != NULL);
+    }
     return STATUS_PENDING;
 }
 
@@ -184,7 +228,7 @@ VOID NTAPI NmrClientDetachProviderComplete(HANDLE NmrBindingHandle) {
     ShimEnterApi("NmrClientDetachProviderComplete", DISPATCH_LEVEL);
     irql = WskpLock();
     registration = Find("NmrClientDetachProviderComplete", NmrBindingHandle);
-    if (!registration->Deregistering || registration->DetachCompleted) {
+    if ((!registration->Deregistering && !registration->Leaving) || registration->DetachCompleted) {
         WskpClientError("WSK-REG-012", "NmrClientDetachProviderComplete without a detach that is pending");
     }
     registration->DetachCompleted = TRUE;

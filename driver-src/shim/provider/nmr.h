@@ -9,4 +9,7 @@
 /* For ProviderStop: aborts when a client is registered. */
 void WskpNmrRequireNone(void);
 
+/* WSK goes by itself: the next attached client is asked to detach, in a thread of the system. FALSE: there is none. */
+BOOLEAN WskpNmrLeave(void);
+
 #endif

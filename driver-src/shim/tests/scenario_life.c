@@ -4,6 +4,7 @@
 #include "scenario.h"
 
 #include "../provider/knobs.h"
+#include "../provider/nmr.h"
 
 #define FULL WSKLAB_DISPATCH_FULL
 
@@ -378,5 +379,27 @@ SCENARIO_WITH(LostCompletion, SCENARIO_LOSES) {
     Do(u, OP(CLOSE, .socket = 1));
     Do(u, OP(SOCKET, .new_socket = 2, .flags = 1, .family = 2, .type = 1, .protocol = 6));
     Sleep(2000);
+    CheckLedger(u);
+}
+
+/* WSK goes while the client has things that only the provider dispatch takes back: they go back, then the client goes. */
+SCENARIO(ProviderLeaves) {
+    static const WCHAR node[] = L"127.0.0.1";
+    ULONG nodeSize = sizeof(node) - sizeof(WCHAR);
+    WSKLAB_SUBMIT names = OP(GET_ADDRESS_INFO, .new_object = 1, .argument_use = WSKLAB_USE_NODE, .node_length = nodeSize);
+    ULONG lookup;
+
+    Do(u, OP(NMR_REGISTER, .version = 0x0100));
+    DoWith(u, names, NULL, 0, node, nodeSize);
+    Do(u, OP(CONTROL_CLIENT, .control_code = WSK_CACHE_SD, .input_kind = WSKLAB_INPUT_DESCRIPTOR, .input_size = 8, .output_size = 8,
+             .new_object = 2, .descriptor = WSKLAB_DESCRIPTOR_ADMINISTRATORS, .switches = WSKLAB_SWITCH_NULL_IRP,
+             .argument_use = WSKLAB_USE_SIZE_RETURNED));
+    Listener(u, 1, 0, 0);
+    names.new_object = 3;
+    lookup = StartWith(u, names, NULL, 0, node, nodeSize);
+    WskpNmrLeave();
+    Start(u, OP(ACCEPT, .socket = 1, .new_socket = 5));
+    End(u, lookup);
+    Sleep(20);
     CheckLedger(u);
 }
