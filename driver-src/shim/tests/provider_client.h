@@ -120,6 +120,7 @@ NTSTATUS Disconnect(PWSK_SOCKET socket, ULONG flags);
 /* ---- The other side: plain sockets of the host ------------------------------------------------------------------------ */
 
 int PeerListen(const char *address, ADDRESS *bound);
+int PeerRefuses(const char *address, ADDRESS *bound); /* an address where connections are refused, until it is closed */
 int PeerListenSmall(const char *address, ADDRESS *bound); /* its connections take a few kilobytes and no more */
 int PeerAccept(int listener);
 int PeerConnect(const ADDRESS *to); /* minus errno when it is refused */

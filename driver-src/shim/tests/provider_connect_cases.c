@@ -23,9 +23,8 @@ CASE(RefusedThenAccepted) {
     TEST_CLIENT client;
     ADDRESS any = AddressOf("127.0.0.1", 0), closed, bound, before, after;
     PWSK_SOCKET socket;
-    int listener = PeerListen("127.0.0.1", &closed);
+    int nobody = PeerRefuses("127.0.0.1", &closed), listener;
 
-    PeerClose(listener);
     ClientBegin(&client);
     socket = SocketMake(&client, AF_INET, SOCK_STREAM, WSK_FLAG_CONNECTION_SOCKET, NULL, NULL, NULL);
     CHECK_STATUS(SocketBind(socket, &any), STATUS_SUCCESS);
@@ -38,6 +37,7 @@ CASE(RefusedThenAccepted) {
     CHECK(!NT_SUCCESS(SocketConnectTo(socket, &bound))); /* CONN-005 */
     SocketClose(socket);
     PeerClose(listener);
+    PeerClose(nobody);
     ClientEnd(&client);
 }
 
@@ -99,15 +99,15 @@ CASE(SocketConnectFailsWhole) {
     TEST_CLIENT client;
     ADDRESS closed, used, local = AddressOf("127.0.0.1", 0), foreign = AddressOf("192.0.2.1", 0);
     PWSK_SOCKET socket, listener;
-    int peer = PeerListen("127.0.0.1", &closed);
+    int nobody = PeerRefuses("127.0.0.1", &closed);
 
-    PeerClose(peer);
     ClientBegin(&client);
     CHECK_STATUS(SocketConnect(&client, &local, &closed, &socket), STATUS_CONNECTION_REFUSED); /* CONN-010 */
     listener = ListenerMake(&client, "127.0.0.1", NULL, NULL, &used);
     CHECK_STATUS(SocketConnect(&client, &used, &closed, &socket), STATUS_ADDRESS_ALREADY_EXISTS);
     CHECK(!NT_SUCCESS(SocketConnect(&client, &foreign, &closed, &socket)));
     SocketClose(listener);
+    PeerClose(nobody);
     ClientEnd(&client); /* returns: no socket is left */
 }
 

@@ -60,6 +60,10 @@ int PeerListen(const char *address, ADDRESS *bound) {
     return fd;
 }
 
+int PeerRefuses(const char *address, ADDRESS *bound) {
+    return Open(address, HOST_STREAM, bound); /* bound, so that nobody else listens there meanwhile */
+}
+
 int PeerListenSmall(const char *address, ADDRESS *bound) {
     int fd = Open(address, HOST_STREAM, bound);
     CHECK_EQUAL(HostOptionSet(fd, HOST_FAMILY_4, HOST_RECEIVE_BUFFER, 2304), 0);
