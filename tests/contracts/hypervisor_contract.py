@@ -169,7 +169,9 @@ class HypervisorContract:
             domain.dump_memory(target, Deadline.after(60), windows=False)
         domain.start()
         domain.dump_memory(target, Deadline.after(60), windows=False)
-        assert target.read_bytes()[:4] == b"\x7fELF"
+        assert target.stat().st_size >= 4
+        if os.access(target, os.R_OK):  # in system mode it is the daemon's, and we are not root
+            assert target.read_bytes()[:4] == b"\x7fELF"
         with pytest.raises(HypervisorError):
             domain.dump_memory(tmp_path / "windows", Deadline.after(60), windows=True)
 
