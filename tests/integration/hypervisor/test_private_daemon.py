@@ -126,7 +126,7 @@ def test_killing_it_leaves_nothing(place: _Place, kernel: Path, victim: str) -> 
         pid = int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:")))
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: _gone(place), Deadline.after(5), what="the end of every process")
-    assert daemon.pid is None
+    wait_until(lambda: NotYet("alive") if daemon.pid else True, Deadline.after(5), what="the holder's end")
     with pytest.raises(HostError):
         _ = daemon.netns
     daemon.start(Deadline.after(10))
