@@ -371,10 +371,7 @@ static VOID StartOnThread(OPERATION *Operation, THREAD_ROUTINE Routine) {
     }
 }
 
-/*
- * Mark as launched and take the launch's reference. In one step with the count of active operations: whoever gives up
- * an operation that is not launched does not count it down.
- */
+/* Mark as launched, in one step with the count: giving up what is not launched does not count it down. */
 static NTSTATUS BeginLaunch(OPERATION *Operation) {
     NTSTATUS status = STATUS_FILE_CLOSED; /* given up meanwhile */
     KIRQL irql;
@@ -383,7 +380,7 @@ static NTSTATUS BeginLaunch(OPERATION *Operation) {
     if (Operation->Record.state == WSKLAB_STATE_NEW) {
         status = ClientBeginOperation(Operation->Client, Operation->Internal);
     }
-    if (NT_SUCCESS(status)) {
+    if (NT_SUCCESS(status)) { /* with the launch's reference */
         Operation->Launched = TRUE;
         OperationReference(Operation);
     }

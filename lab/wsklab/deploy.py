@@ -109,9 +109,8 @@ def deploy(
     service = DriverService(channel, package.service)
     if not fresh and service.query(timeouts.after(10)).state is not ServiceState.ABSENT:
         if package.control is not None and not _is_there(channel, WSKCTL, timeouts.after(10)):
-            channel.put(
-                package.control, WSKCTL, timeouts.after(15)
-            )  # the running driver came without: who could ask it?
+            # the running driver came without, and nobody could ask it
+            channel.put(package.control, WSKCTL, timeouts.after(15))
         undeploy(channel, service, timeouts, own=is_own(package))
     if package.control is not None:
         channel.put(package.control, WSKCTL, timeouts.after(15))
