@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -135,9 +136,10 @@ def test_ssh_works_as_it_is_printed(user: _User, guest: dict[str, Any]) -> None:
 
 def test_the_console_is_readable(user: _User, guest: dict[str, Any]) -> None:
     """The log that libvirt's root daemon writes is readable for the user, the kernel's lines included."""
+    assert user.run("exec", guest["name"], "--", "linux: echo '<2>a word of the kernel' >/dev/kmsg").exit_code == 0
     document = user.document("console", guest["name"], "-n", "100000")
-    assert document["tail"].startswith("[ ")
     assert "wsklab: ready" in document["tail"]
+    assert re.search(r"^\[ *[0-9.]+\] a word of the kernel$", document["tail"], re.MULTILINE), document["tail"]
 
 
 def test_qemu_is_nobody_s_root(user: _User, guest: dict[str, Any]) -> None:
