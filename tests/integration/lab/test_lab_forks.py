@@ -106,9 +106,30 @@ def test_forks_have_the_time_and_randomness_of_their_own(lab: LabCommand, base: 
     with _opened(lab) as opened:
         for _ in range(3):
             with _started(opened) as guest:
-                assert abs(GuestAgent(guest.domain.agent_command).offset_s(Deadline.after(20))) < waking.MAX_SKEW_S
-                drawn.append(_inside(guest, "od -An -tx1 -N16 /dev/urandom"))
+                agent = GuestAgent(guest.domain.agent_command)
+                assert abs(agent.offset_s(Deadline.after(20))) < waking.MAX_SKEW_S
+                drawn.append(_draw(agent))
     assert len(set(drawn)) == 3
+
+
+def test_without_a_seed_forks_draw_the_same_numbers(
+    lab: LabCommand, base: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other half of the proof: what the test above looks at does repeat when only the clock is set."""
+    clock, _, _ = waking._WAKE.partition("read(STDIN")
+    monkeypatch.setattr(waking, "_WAKE", clock)
+    drawn: list[str] = []
+    with _opened(lab) as opened:
+        # a fork that was interrupted once more or less draws others: three or four of them are all that were seen
+        while len(set(drawn)) == len(drawn) < 12:
+            with _started(opened) as guest:
+                drawn.append(_draw(GuestAgent(guest.domain.agent_command)))
+    assert len(set(drawn)) < len(drawn), drawn
+
+
+def _draw(agent: GuestAgent) -> str:
+    """Sixteen random bytes of the guest's kernel, by the shortest way there is."""
+    return agent.run("/usr/bin/od", ["-An", "-tx1", "-N16", "/dev/urandom"], Deadline.after(20)).stdout
 
 
 def test_a_prepared_fork_answers_its_first_operation(lab: LabCommand, built: BuildResult) -> None:
