@@ -15,7 +15,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import struct
 import sys
@@ -228,9 +227,6 @@ class PrivateDaemon:
                 )
         for name in DIRECTORIES.values():
             (self._private / name).mkdir(exist_ok=True)
-        # The guests ended with the holder that had them. What a killed one had defined would only keep
-        # their names taken: the guests' directories are what `gc` goes by.
-        shutil.rmtree(self._private / "etc" / "qemu", ignore_errors=True)
         for name, text in _FILES.items():
             (self._private / "etc" / name).write_text(text)
         self._runtime.mkdir(parents=True, exist_ok=True)

@@ -43,6 +43,9 @@ DIRECTORIES: Final = MappingProxyType(
     }
 )
 
+# Definitions and states of guests and networks.
+_IN_MEMORY: Final = (Path("/etc/libvirt/qemu"), Path("/run/libvirt/qemu"), Path("/run/libvirt/network"))
+
 _RESTARTS: Final = 1
 
 _TICK_S: Final = 1.0
@@ -150,6 +153,10 @@ class Holder:
         mounts.bind(self._runtime / "run", stage / "libvirt")
         mounts.bind(self._runtime.parent, stage / self._runtime.parent.name)
         mounts.move(stage, Path("/run"))
+        # libvirt waits for the disk at every change of a guest's state; what it writes there ends with us anyway
+        for place in _IN_MEMORY:
+            place.mkdir(exist_ok=True)
+            mounts.mount_new("tmpfs", place, "mode=700,size=64m")
         run(["ip", "link", "set", "lo", "up"], deadline=Deadline.after(5))
 
     def _start(self, name: str, ready: Path) -> None:

@@ -135,6 +135,21 @@ def test_killing_it_leaves_nothing(place: _Place, kernel: Path, victim: str) -> 
         assert hypervisor.domains("h") == []
 
 
+def test_what_libvirt_waits_for_is_in_memory(place: _Place, kernel: Path) -> None:
+    """Definition and state of a guest are files of a tmpfs: no change of a guest's state waits for a disk."""
+    daemon = place.daemon()
+    daemon.start(Deadline.after(10))
+    with LibvirtHypervisor(daemon.uri) as hypervisor:
+        hypervisor.define(spec_maker("h", place.home, kernel)()).start()
+    root = Path(f"/proc/{daemon.pid}/root")
+    kinds = {
+        words[1]: words[2] for words in map(str.split, Path(f"/proc/{daemon.pid}/mounts").read_text().splitlines())
+    }
+    for place_of in ("/etc/libvirt/qemu", "/run/libvirt/qemu"):
+        assert list((root / place_of[1:]).glob("*.xml")) != []
+        assert kinds[place_of] == "tmpfs"
+
+
 def _name_of(pid: str) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
