@@ -83,6 +83,8 @@ SHIM_THREAD *ShimThreadAdopt(const char *name, PEPROCESS process);
 void ShimThreadLeave(void);
 /* The calling thread goes on in another process (NULL: the system's). */
 void ShimThreadMove(PEPROCESS process);
+/* A mark of the calling thread, FALSE at its start, that the shim itself does not use. */
+BOOLEAN *ShimThreadMark(void);
 
 /* ---- Scheduling ---------------------------------------------------------------------------------------------------- */
 

@@ -102,9 +102,14 @@ void Disturb(SOURCE *source) {
             ShimIoctlCancel(&g_Pending[which / 6 % PENDING].Ioctl);
         }
         break;
-    case 3:
-        WskpKnobOrder((WSKP_OPERATION)Below(source, WSKP_OPERATION_COUNT), (WSKP_ORDER)(which / 6 % 5));
+    case 3: {
+        WSKP_OPERATION operation = (WSKP_OPERATION)Below(source, WSKP_OPERATION_COUNT);
+        WSKP_ORDER order = (WSKP_ORDER)(which / 6 % 5);
+        /* Nobody can cancel the IRP of the published sample, and WSK does not wait for that. */
+        BOOLEAN never = operation == WSKP_Socket && order == WSKP_ORDER_AFTER_CANCEL;
+        WskpKnobOrder(operation, never ? WSKP_ORDER_LATER : order);
         break;
+    }
     case 4: {
         WSKP_OPERATION operation = (WSKP_OPERATION)Below(source, WSKP_OPERATION_COUNT);
         /* A close that fails leaves a socket behind that nobody may touch again: WSK's closes do not. */

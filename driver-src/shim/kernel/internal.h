@@ -64,6 +64,11 @@ struct _KTHREAD {
     jmp_buf End;
     uintptr_t StackLow;
     uintptr_t StackHigh;
+    /* A fiber's: its mapping, where it stands while another runs, and what AddressSanitizer keeps for it. */
+    void *Stack;
+    void *StackPointer;
+    void *FakeStack;
+    BOOLEAN Marked;
 
     KIRQL Irql;
     HELD_LOCK Held[MAX_HELD];
@@ -108,6 +113,20 @@ NTSTATUS ThreadCreateSystem(PKSTART_ROUTINE routine, PVOID context, SHIM_THREAD 
 void ThreadsInitialize(void);
 /* The last reference to a thread is gone. */
 void ThreadDestroyed(SHIM_THREAD *thread);
+/* The life of a thread that the shim started, on its own stack, from its first turn to its end. */
+void ThreadLive(SHIM_THREAD *self);
+/* Who runs on the host's thread is another one from now on. */
+void ThreadBecome(SHIM_THREAD *thread);
+
+/* ---- fiber.c --------------------------------------------------------------------------------------------------------- */
+/* Whether the threads of this run are fibers: of one thread of the host. */
+BOOLEAN FibersUsed(void);
+/* FALSE: no memory for a stack. */
+BOOLEAN FiberCreate(SHIM_THREAD *thread);
+/* With the scheduler's lock: returns when it is the caller's turn again. */
+void FiberSwitch(SHIM_THREAD *from, SHIM_THREAD *to);
+/* With the scheduler's lock, which `to` gets; does not return, and the thread's own reference goes. */
+void FiberEnd(SHIM_THREAD *from, SHIM_THREAD *to);
 
 /* ---- sched.c --------------------------------------------------------------------------------------------------------- */
 void SchedInitialize(void);
@@ -125,6 +144,8 @@ void SchedWake(SHIM_THREAD *thread);
 void SchedAdd(SHIM_THREAD *thread);
 /* First thing in a thread of its own: wait for its turn. */
 void SchedBegin(SHIM_THREAD *thread);
+/* With the lock, deterministic mode: whose turn it is. */
+SHIM_THREAD *SchedCurrent(void);
 /* With the lock, last thing: somebody else's turn. The lock is released. */
 void SchedEnd(SHIM_THREAD *thread);
 /* Deterministic mode: the lock is held by somebody else; others run until it is free. */

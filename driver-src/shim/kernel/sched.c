@@ -2,9 +2,10 @@
  * sched.c: who runs, and what time it is.
  *
  * Plain mode: threads are the host's and sleep on their own condition variable. Deterministic mode: g_Current is the only
- * thread that runs; at every scheduling point the next one is drawn from the seed. Time is virtual there: each scheduling
- * point takes a little, and when nothing can run the clock jumps to the next deadline - after the descriptors that somebody
- * waits for had a moment to become readable, because what is behind them (the host's loopback) lives in real time.
+ * thread that runs (a fiber: fiber.c); at every scheduling point the next one is drawn from the seed. Time is virtual
+ * there: each scheduling point takes a little, and when nothing can run the clock jumps to the next deadline - after the
+ * descriptors that somebody waits for had a moment to become readable, because what is behind them (the host's loopback)
+ * lives in real time.
  */
 #include "internal.h"
 
@@ -16,7 +17,7 @@
 #define YIELD_NS 200ull
 /* How long the host's loopback may take before the clock jumps on without it. */
 #define GRACE_MS 3
-/* An impatient clock gives the host that time only after so many jumps without a word from it. */
+/* An impatient clock gives the host that time only at every so-manieth jump without a word from it. */
 #define IMPATIENT_JUMPS 40
 /* Nothing but descriptors to wait for: longer than this is a hang. */
 #define OUTSIDE_MS 60000
@@ -195,7 +196,7 @@ static void Advance(void) {
             next = thread->Deadline;
         }
     }
-    grace = g_Options.Impatient && g_Jumps++ < IMPATIENT_JUMPS ? 0 : GRACE_MS;
+    grace = g_Options.Impatient && ++g_Jumps % IMPATIENT_JUMPS != 0 ? 0 : GRACE_MS;
     if (PollDescriptors(next == NEVER ? OUTSIDE_MS : next <= g_Now ? 0 : grace, &descriptors)) {
         return;
     }
@@ -281,7 +282,11 @@ static void Switch(SHIM_THREAD *self) {
 
     if (next != self) {
         g_Current = next;
-        pthread_cond_signal(&next->Wake);
+        if (FibersUsed()) {
+            FiberSwitch(self, next);
+        } else {
+            pthread_cond_signal(&next->Wake);
+        }
         WaitForTurn(self);
     }
 }
@@ -357,14 +362,21 @@ void SchedBegin(SHIM_THREAD *thread) {
     }
 }
 
-void SchedEnd(SHIM_THREAD *thread) {
-    thread->State = THREAD_ENDED;
-    RemoveEntryList(&thread->Link);
+SHIM_THREAD *SchedCurrent(void) {
+    return g_Current;
+}
+
+void SchedEnd(SHIM_THREAD *self) {
+    self->State = THREAD_ENDED;
+    RemoveEntryList(&self->Link);
     if (g_Options.Deterministic) {
         if (IsListEmpty(&g_Threads)) {
             g_Current = NULL;
         } else {
             g_Current = Pick();
+            if (FibersUsed() && !self->Adopted) {
+                FiberEnd(self, g_Current);
+            }
             pthread_cond_signal(&g_Current->Wake);
         }
     }

@@ -62,6 +62,10 @@ static SHIM_THREAD *Make(const char *name, PEPROCESS process) {
     return thread;
 }
 
+BOOLEAN *ShimThreadMark(void) {
+    return &ThreadSelf()->Marked;
+}
+
 /* The thread's last act: checks, signal, somebody else's turn. The thread's own reference is dropped. */
 static void Finish(SHIM_THREAD *self) {
     if (self->Irql != PASSIVE_LEVEL) {
@@ -79,33 +83,48 @@ static void Finish(SHIM_THREAD *self) {
     ObjectDrop(self);
 }
 
-static void *Run(void *argument) {
-    SHIM_THREAD *self = argument;
+void ThreadBecome(SHIM_THREAD *thread) {
+    t_Self = thread;
+}
 
-    t_Self = self;
-    FindStack(self);
+void ThreadLive(SHIM_THREAD *self) {
     SchedBegin(self);
     if (setjmp(self->End) == 0) {
         self->Routine(self->Context);
     }
     Finish(self);
+}
+
+static void *Run(void *argument) {
+    SHIM_THREAD *self = argument;
+
+    t_Self = self;
+    FindStack(self);
+    ThreadLive(self);
     return NULL;
 }
 
-static BOOLEAN Launch(SHIM_THREAD *thread, SHIM_THREAD_ROUTINE routine, void *context) {
+static BOOLEAN StartOnHost(SHIM_THREAD *thread) {
     pthread_attr_t attributes;
+    BOOLEAN started;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    started = pthread_create(&thread->Pthread, &attributes, Run, thread) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+
+static BOOLEAN Launch(SHIM_THREAD *thread, SHIM_THREAD_ROUTINE routine, void *context) {
     BOOLEAN started;
 
     thread->Routine = routine;
     thread->Context = context;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     ObjectHold(thread); /* the thread's own */
     SchedLock();
     SchedAdd(thread);
     SchedUnlock();
-    started = pthread_create(&thread->Pthread, &attributes, Run, thread) == 0;
-    pthread_attr_destroy(&attributes);
+    started = FibersUsed() ? FiberCreate(thread) : StartOnHost(thread);
     if (!started) {
         SchedLock();
         RemoveEntryList(&thread->Link);

@@ -6,15 +6,13 @@
 #include "client.h"
 #include "socket.h"
 
-static __thread BOOLEAN InsideCompletion;
-
 #define REFUSE(name, condition)                                                                                                    \
     if (MutantIs(name) && (condition)) {                                                                                           \
         return TRUE;                                                                                                               \
     }
 
 void WskpMutantCompletion(BOOLEAN inside) {
-    InsideCompletion = inside;
+    *ShimThreadMark() = inside;
 }
 
 static BOOLEAN IsAtDispatch(void) {
@@ -29,7 +27,7 @@ BOOLEAN WskpMutantRefuses(WSKP_OPERATION operation, const WSKP_CLIENT *client, c
     REFUSE("WSK-SOCK-006/needs-two-locations", irp->StackCount < 2)
     REFUSE("WSK-IRP-008/needs-one-location", irp->StackCount > 1)
     REFUSE("WSK-IRP-009/refuses-forwarded", irp->CurrentLocation <= irp->StackCount)
-    REFUSE("WSK-SOCK-008/refused-in-completion", InsideCompletion)
+    REFUSE("WSK-SOCK-008/refused-in-completion", *ShimThreadMark())
     REFUSE("WSK-SOCK-016/refused-at-dispatch", operation == WSKP_Socket && IsAtDispatch())
     REFUSE("WSK-CONN-014/refused-at-dispatch", operation != WSKP_Socket && IsAtDispatch())
     REFUSE("WSK-DET-007/sockets-end-with-the-npi", toSocket && client->Captures == 0)
