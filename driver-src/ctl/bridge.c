@@ -1,5 +1,5 @@
 /* bridge.c - see bridge.h. */
-#include "bridge.h"
+#include "bridge_answer.h"
 
 #ifndef STATUS_PENDING
 #define STATUS_PENDING ((NTSTATUS)0x00000103)
@@ -90,33 +90,6 @@ static int Claim(REQUEST *request, REQUEST *taken)
     return answer;
 }
 
-static void AnswerIoctl(BRIDGE *bridge, const REQUEST *request, NTSTATUS status, ULONG_PTR information)
-{
-    size_t length = information < request->output_size ? (size_t)information : request->output_size;
-    size_t capacity = length * 2 + 256;
-    char small[4096];
-    char *buffer = capacity <= sizeof(small) ? small : Allocate(capacity);
-    TEXT line;
-
-    if (buffer == NULL) {
-        SendError(bridge->sender, request->id, "no_memory", "no memory for the answer", status, 0);
-        return;
-    }
-    /* NT_ERROR: the I/O manager copies nothing back, so what stands in the buffer is not an answer. */
-    if (((uint32_t)status >> 30) == 3) {
-        length = 0;
-    }
-    AnswerStart(&line, buffer, capacity, request->id, 1);
-    TextMemberUnsigned(&line, "status", (uint32_t)status);
-    TextMemberUnsigned(&line, "win32", status >= 0 ? 0 : RtlNtStatusToDosError(status));
-    TextMemberUnsigned(&line, "information", information);
-    TextMemberHex(&line, "data", request->output, length);
-    SendAnswer(bridge->sender, &line, request->id);
-    if (buffer != small) {
-        Free(buffer);
-    }
-}
-
 static void Complete(BRIDGE *bridge, ULONG_PTR tag, NTSTATUS status)
 {
     REQUEST taken;
@@ -130,7 +103,7 @@ static void Complete(BRIDGE *bridge, ULONG_PTR tag, NTSTATUS status)
     }
     LeaveCriticalSection(&bridge->lock);
     if (answer) {
-        AnswerIoctl(bridge, &taken, status, taken.overlapped.InternalHigh);
+        AnswerIoctl(bridge->sender, taken.id, status, taken.overlapped.InternalHigh, taken.output, taken.output_size);
     }
     if (request != NULL) {
         Free(taken.input);
@@ -202,8 +175,7 @@ static int ExpireDeadlines(BRIDGE *bridge, DWORD *wait)
     goes_on = bridge->stops_at == UINT64_MAX || (active > 0 && now < bridge->stops_at);
     LeaveCriticalSection(&bridge->lock);
     for (index = 0; index < count; index += 1) {
-        SendError(bridge->sender, expired[index], "timeout", "the ioctl was not complete at its deadline", 0,
-                        WAIT_TIMEOUT);
+        AnswerExpired(bridge->sender, expired[index]);
     }
     *wait = next == UINT64_MAX ? INFINITE : (DWORD)(next - now);
     return goes_on;
@@ -278,19 +250,9 @@ void BridgeOpen(BRIDGE *bridge, uint64_t id, const char *path, size_t path_lengt
     WCHAR *wide;
     HANDLE handle;
     DWORD win32;
-    size_t index = 0;
-    char buffer[128];
-    TEXT line;
+    size_t index;
 
-    if (path_length < 5 || memcmp(path, "\\\\.\\", 4) != 0) {
-        SendError(bridge->sender, id, "bad_argument", "path must begin with \\\\.\\", 0, ERROR_INVALID_PARAMETER);
-        return;
-    }
-    while (index < BRIDGE_DEVICES && bridge->devices[index] != NULL) {
-        index += 1;
-    }
-    if (index == BRIDGE_DEVICES) {
-        SendError(bridge->sender, id, "busy", "too many open devices", 0, ERROR_TOO_MANY_OPEN_FILES);
+    if (!DevicePlace(bridge->sender, id, bridge->devices, path, path_length, &index)) {
         return;
     }
     wide = Utf16FromUtf8(path, path_length);
@@ -315,31 +277,21 @@ void BridgeOpen(BRIDGE *bridge, uint64_t id, const char *path, size_t path_lengt
     /* Only saves packets: a request that is over is told by its tag, with or without this mode. */
     SetFileCompletionNotificationModes(handle, FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE);
     bridge->devices[index] = handle;
-    AnswerStart(&line, buffer, sizeof(buffer), id, 1);
-    TextMemberUnsigned(&line, "handle", index + 1);
-    SendAnswer(bridge->sender, &line, id);
+    AnswerOpened(bridge->sender, id, index);
 }
 
 void BridgeClose(BRIDGE *bridge, uint64_t id, uint64_t device)
 {
-    char buffer[128];
-    TEXT line;
-
-    if (device == 0 || device > BRIDGE_DEVICES || bridge->devices[device - 1] == NULL) {
-        SendError(bridge->sender, id, "unknown_handle", "no such handle", 0, ERROR_INVALID_HANDLE);
-        return;
+    if (DeviceIsOpen(bridge->sender, id, bridge->devices, device)) {
+        CloseHandle(bridge->devices[device - 1]);
+        bridge->devices[device - 1] = NULL;
+        AnswerClosed(bridge->sender, id);
     }
-    CloseHandle(bridge->devices[device - 1]);
-    bridge->devices[device - 1] = NULL;
-    AnswerStart(&line, buffer, sizeof(buffer), id, 1);
-    SendAnswer(bridge->sender, &line, id);
 }
 
 void BridgeCancel(BRIDGE *bridge, uint64_t id, uint64_t target)
 {
-    char buffer[128];
     REQUEST *request;
-    TEXT line;
 
     EnterCriticalSection(&bridge->lock);
     request = FindWaiting(bridge, target);
@@ -347,9 +299,7 @@ void BridgeCancel(BRIDGE *bridge, uint64_t id, uint64_t target)
         StartCancel(bridge, request);
     }
     LeaveCriticalSection(&bridge->lock);
-    AnswerStart(&line, buffer, sizeof(buffer), id, 1);
-    TextMemberBoolean(&line, "found", request != NULL);
-    SendAnswer(bridge->sender, &line, id);
+    AnswerCancel(bridge->sender, id, request != NULL);
 }
 
 /* Takes a free slot for a request; NULL when all are in use or the id is. */
@@ -387,14 +337,14 @@ void BridgeIoctl(BRIDGE *bridge, uint64_t id, uint64_t device, uint32_t code, vo
     ULONG_PTR tag;
     NTSTATUS status;
 
-    if (device == 0 || device > BRIDGE_DEVICES || bridge->devices[device - 1] == NULL) {
-        SendError(bridge->sender, id, "unknown_handle", "no such handle", 0, ERROR_INVALID_HANDLE);
+    if (!DeviceIsOpen(bridge->sender, id, bridge->devices, device)) {
+        /* said */
     } else if (output == NULL) {
         SendError(bridge->sender, id, "no_memory", "no memory for the output", 0, ERROR_NOT_ENOUGH_MEMORY);
     } else {
         request = Reserve(bridge, id, bridge->devices[device - 1], deadline_ms, &tag);
         if (request == NULL) {
-            SendError(bridge->sender, id, "busy", "too many requests, or this id is in use", 0, ERROR_BUSY);
+            AnswerBusy(bridge->sender, id);
         } else {
             request->input = input;
             request->output = output;

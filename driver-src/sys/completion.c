@@ -193,15 +193,18 @@ _Use_decl_annotations_ VOID CompletionFreeIrp(OPERATION *Operation) {
     Operation->IrpMemory = NULL;
 }
 
-/* Dispose of the IRP, unless a canceller still holds it: then that one does, after IoCancelIrp. */
+_Use_decl_annotations_ BOOLEAN CompletionLetGo(OPERATION *Operation) {
+    Operation->IrpGone = TRUE;
+    Operation->DisposeLater = Operation->Cancellers > 0;
+    return Operation->DisposeLater;
+}
+
 static VOID DisposeUnlessHeld(OPERATION *Operation) {
     BOOLEAN held;
     KIRQL irql;
 
     KeAcquireSpinLock(&Operation->Client->Lock, &irql);
-    Operation->IrpGone = TRUE;
-    held = Operation->Cancellers > 0;
-    Operation->DisposeLater = held;
+    held = CompletionLetGo(Operation);
     KeReleaseSpinLock(&Operation->Client->Lock, irql);
     if (!held) {
         CompletionDisposeIrp(Operation);

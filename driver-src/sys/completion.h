@@ -11,6 +11,8 @@ _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS CompletionSet
                                                                                        PIO_COMPLETION_ROUTINE Routine);
 /* Prefill the IRP and set the completion routine(s). Nothing to do where the operation has no IRP of its own. */
 _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS CompletionArm(OPERATION *Operation);
+/* The IRP's completion has been seen. TRUE: a canceller still holds it, and lets it go after IoCancelIrp. */
+_Requires_lock_held_(Operation->Client->Lock) BOOLEAN CompletionLetGo(OPERATION *Operation);
 /* After the completion: free, poison or keep the IRP. */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID CompletionDisposeIrp(OPERATION *Operation);
 /* With the operation: whatever is left of its IRP. */

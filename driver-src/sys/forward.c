@@ -63,9 +63,7 @@ static BOOLEAN Keeps(OPERATION *Operation) {
     KIRQL irql;
 
     KeAcquireSpinLock(&Operation->Client->Lock, &irql);
-    Operation->IrpGone = TRUE;
-    held = Operation->Cancellers > 0;
-    Operation->DisposeLater = held;
+    held = CompletionLetGo(Operation);
     if (!held && Operation->Submit.forward == WSKLAB_FORWARD_PASS) {
         Operation->Irp = NULL; /* the I/O manager's again as soon as the routine returns */
     }

@@ -163,20 +163,12 @@ _Use_decl_annotations_ NTSTATUS NmrBeginRegister(CLIENT *Client, USHORT Version,
     KIRQL irql;
 
     KeAcquireSpinLock(&Client->Lock, &irql);
-    if (Client->Registration.State == REGISTRATION_NONE || Client->Registration.State == REGISTRATION_GONE) {
-        Client->Registration.State = REGISTRATION_NMR;
+    if (RegistrationTake(Client, REGISTRATION_NMR)) {
         Describe(Client, Version, Retry, ClientEvent);
         status = STATUS_SUCCESS;
     }
     KeReleaseSpinLock(&Client->Lock, irql);
     return status;
-}
-
-static VOID SetState(CLIENT *Client, REGISTRATION_STATE State) {
-    KIRQL irql;
-    KeAcquireSpinLock(&Client->Lock, &irql);
-    Client->Registration.State = State;
-    KeReleaseSpinLock(&Client->Lock, irql);
 }
 
 _Use_decl_annotations_ NTSTATUS NmrRegister(CLIENT *Client) {
@@ -185,7 +177,7 @@ _Use_decl_annotations_ NTSTATUS NmrRegister(CLIENT *Client) {
     ClientReference(Client); /* the registrar's: it is our context in every callback */
     status = NmrRegisterClient(&Client->Nmr.Characteristics, Client, &Client->Nmr.Handle);
     if (!NT_SUCCESS(status)) {
-        SetState(Client, REGISTRATION_NONE);
+        RegistrationSetState(Client, REGISTRATION_NONE);
         ClientDereference(Client);
     }
     return status;
@@ -221,11 +213,11 @@ _Use_decl_annotations_ NTSTATUS NmrDeregister(CLIENT *Client) {
         NmrUndoDeregister(Client);
         return status;
     }
-    SetState(Client, REGISTRATION_GONE);
+    RegistrationSetState(Client, REGISTRATION_GONE);
     ClientDereference(Client);
     return status;
 }
 
 _Use_decl_annotations_ VOID NmrUndoDeregister(CLIENT *Client) {
-    SetState(Client, REGISTRATION_NMR);
+    RegistrationSetState(Client, REGISTRATION_NMR);
 }

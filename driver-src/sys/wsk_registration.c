@@ -6,6 +6,22 @@
 #include "client.h"
 #include "nmr.h"
 
+_Use_decl_annotations_ BOOLEAN RegistrationTake(CLIENT *Client, REGISTRATION_STATE State) {
+    BOOLEAN free = Client->Registration.State == REGISTRATION_NONE || Client->Registration.State == REGISTRATION_GONE;
+
+    if (free) {
+        Client->Registration.State = State;
+    }
+    return free;
+}
+
+_Use_decl_annotations_ VOID RegistrationSetState(CLIENT *Client, REGISTRATION_STATE State) {
+    KIRQL irql;
+    KeAcquireSpinLock(&Client->Lock, &irql);
+    Client->Registration.State = State;
+    KeReleaseSpinLock(&Client->Lock, irql);
+}
+
 _Use_decl_annotations_ NTSTATUS RegistrationBeginRegister(CLIENT *Client, USHORT Version,
                                                           PFN_WSK_CLIENT_EVENT ClientEvent) {
     REGISTRATION *registration = &Client->Registration;
@@ -13,8 +29,7 @@ _Use_decl_annotations_ NTSTATUS RegistrationBeginRegister(CLIENT *Client, USHORT
     KIRQL irql;
 
     KeAcquireSpinLock(&Client->Lock, &irql);
-    if (registration->State == REGISTRATION_NONE || registration->State == REGISTRATION_GONE) {
-        registration->State = REGISTRATION_BUSY;
+    if (RegistrationTake(Client, REGISTRATION_BUSY)) {
         registration->Dispatch.Version = Version;
         registration->Dispatch.Reserved = 0;
         registration->Dispatch.WskClientEvent = ClientEvent;
@@ -27,10 +42,7 @@ _Use_decl_annotations_ NTSTATUS RegistrationBeginRegister(CLIENT *Client, USHORT
 }
 
 _Use_decl_annotations_ VOID RegistrationEndRegister(CLIENT *Client, NTSTATUS Status) {
-    KIRQL irql;
-    KeAcquireSpinLock(&Client->Lock, &irql);
-    Client->Registration.State = NT_SUCCESS(Status) ? REGISTRATION_REGISTERED : REGISTRATION_NONE;
-    KeReleaseSpinLock(&Client->Lock, irql);
+    RegistrationSetState(Client, NT_SUCCESS(Status) ? REGISTRATION_REGISTERED : REGISTRATION_NONE);
 }
 
 _Use_decl_annotations_ VOID RegistrationCaptured(CLIENT *Client, const WSK_PROVIDER_NPI *Npi, BOOLEAN *SameNpi) {

@@ -34,6 +34,10 @@ typedef struct REGISTRATION {
 
 #define ATTACH_WAIT_MS 5000u
 
+/* A registration begins, with either registrar. FALSE: there is one, or one is under way. */
+_Requires_lock_held_(Client->Lock) _Must_inspect_result_ BOOLEAN RegistrationTake(struct CLIENT *Client, REGISTRATION_STATE State);
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID RegistrationSetState(struct CLIENT *Client, REGISTRATION_STATE State);
+
 /* WskRegister, in two halves around the call, so that a recorded operation can make the call itself. */
 _IRQL_requires_max_(PASSIVE_LEVEL) _Must_inspect_result_ NTSTATUS RegistrationBeginRegister(struct CLIENT *Client, USHORT Version,
                                                                                             PFN_WSK_CLIENT_EVENT ClientEvent);

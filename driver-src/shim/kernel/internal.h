@@ -16,6 +16,17 @@
 
 #include "harness.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define HAS_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAS_ASAN 1
+#endif
+#endif
+#ifdef HAS_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
 #define NEVER UINT64_MAX
 #define NANOSECONDS_PER_TICK 100ull /* of KeQueryPerformanceCounter and of all NT times */
 #define MAX_HELD 16

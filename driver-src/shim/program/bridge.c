@@ -4,7 +4,7 @@
  * As on Windows: the reader thread submits; a completion thread answers and expires deadlines. A request is answered
  * once, by whichever finds it waiting: its completion or its deadline.
  */
-#include "../../ctl/bridge.h"
+#include "../../ctl/bridge_answer.h"
 
 #include "harness.h"
 
@@ -40,32 +40,9 @@ struct BRIDGE {
     uint64_t sleeps_until; /* the completion thread, without being woken */
     uint64_t stops_at;
     uint64_t active;
-    SHIM_HANDLE *devices[BRIDGE_DEVICES];
+    void *devices[BRIDGE_DEVICES]; /* SHIM_HANDLE */
     REQUEST requests[BRIDGE_REQUESTS];
 };
-
-static void AnswerIoctl(BRIDGE *bridge, const REQUEST *request) {
-    size_t length = request->ioctl.Information < request->ioctl.OutputSize ? request->ioctl.Information : request->ioctl.OutputSize;
-    size_t capacity;
-    char small[4096];
-    char *buffer;
-    TEXT line;
-
-    if (NT_ERROR(request->ioctl.Status)) {
-        length = 0;
-    }
-    capacity = length * 2 + 256;
-    buffer = capacity <= sizeof(small) ? small : Allocate(capacity);
-    AnswerStart(&line, buffer, capacity, request->id, 1);
-    TextMemberUnsigned(&line, "status", (uint32_t)request->ioctl.Status);
-    TextMemberUnsigned(&line, "win32", request->ioctl.Status >= 0 ? 0 : RtlNtStatusToDosError(request->ioctl.Status));
-    TextMemberUnsigned(&line, "information", request->ioctl.Information);
-    TextMemberHex(&line, "data", request->ioctl.Output, length);
-    SendAnswer(bridge->sender, &line, request->id);
-    if (buffer != small) {
-        Free(buffer);
-    }
-}
 
 /* In the thread that completed it. */
 static void OnDone(SHIM_IOCTL *ioctl, void *context) {
@@ -106,7 +83,8 @@ static void FinishDone(BRIDGE *bridge) {
 
     while ((request = TakeDone(bridge, &answer)) != NULL) {
         if (answer) {
-            AnswerIoctl(bridge, request);
+            AnswerIoctl(bridge->sender, request->id, request->ioctl.Status, request->ioctl.Information, request->ioctl.Output,
+                        request->ioctl.OutputSize);
         }
         Free(request->input);
         Free(request->ioctl.Output);
@@ -175,7 +153,7 @@ static void CompletionThread(void *context) {
 
         FinishDone(bridge);
         while ((expired = TakeExpired(bridge, &next)) != NULL) {
-            SendError(bridge->sender, expired->id, "timeout", "the ioctl was not complete at its deadline", 0, WAIT_TIMEOUT);
+            AnswerExpired(bridge->sender, expired->id);
             CancelRequest(bridge, expired);
         }
         now = ShimNow();
@@ -249,19 +227,9 @@ void BridgeOpen(BRIDGE *bridge, uint64_t id, const char *path, size_t path_lengt
     char name[128];
     SHIM_HANDLE *handle;
     NTSTATUS status;
-    size_t index = 0;
-    char buffer[128];
-    TEXT line;
+    size_t index;
 
-    if (path_length < 5 || memcmp(path, "\\\\.\\", 4) != 0) {
-        SendError(bridge->sender, id, "bad_argument", "path must begin with \\\\.\\", 0, ERROR_INVALID_PARAMETER);
-        return;
-    }
-    while (index < BRIDGE_DEVICES && bridge->devices[index] != NULL) {
-        index += 1;
-    }
-    if (index == BRIDGE_DEVICES) {
-        SendError(bridge->sender, id, "busy", "too many open devices", 0, ERROR_TOO_MANY_OPEN_FILES);
+    if (!DevicePlace(bridge->sender, id, bridge->devices, path, path_length, &index)) {
         return;
     }
     if (path_length >= sizeof(name) || memchr(path, '\0', path_length) != NULL) {
@@ -276,23 +244,15 @@ void BridgeOpen(BRIDGE *bridge, uint64_t id, const char *path, size_t path_lengt
         return;
     }
     bridge->devices[index] = handle;
-    AnswerStart(&line, buffer, sizeof(buffer), id, 1);
-    TextMemberUnsigned(&line, "handle", index + 1);
-    SendAnswer(bridge->sender, &line, id);
+    AnswerOpened(bridge->sender, id, index);
 }
 
 void BridgeClose(BRIDGE *bridge, uint64_t id, uint64_t device) {
-    char buffer[128];
-    TEXT line;
-
-    if (device == 0 || device > BRIDGE_DEVICES || bridge->devices[device - 1] == NULL) {
-        SendError(bridge->sender, id, "unknown_handle", "no such handle", 0, ERROR_INVALID_HANDLE);
-        return;
+    if (DeviceIsOpen(bridge->sender, id, bridge->devices, device)) {
+        ShimClose(bridge->devices[device - 1]);
+        bridge->devices[device - 1] = NULL;
+        AnswerClosed(bridge->sender, id);
     }
-    ShimClose(bridge->devices[device - 1]);
-    bridge->devices[device - 1] = NULL;
-    AnswerStart(&line, buffer, sizeof(buffer), id, 1);
-    SendAnswer(bridge->sender, &line, id);
 }
 
 /* With the lock. */
@@ -308,9 +268,7 @@ static REQUEST *FindWaiting(BRIDGE *bridge, uint64_t id) {
 }
 
 void BridgeCancel(BRIDGE *bridge, uint64_t id, uint64_t target) {
-    char buffer[128];
     REQUEST *request;
-    TEXT line;
     KIRQL irql;
 
     KeAcquireSpinLock(&bridge->lock, &irql);
@@ -322,9 +280,7 @@ void BridgeCancel(BRIDGE *bridge, uint64_t id, uint64_t target) {
     if (request != NULL) {
         CancelRequest(bridge, request);
     }
-    AnswerStart(&line, buffer, sizeof(buffer), id, 1);
-    TextMemberBoolean(&line, "found", request != NULL);
-    SendAnswer(bridge->sender, &line, id);
+    AnswerCancel(bridge->sender, id, request != NULL);
 }
 
 /* Takes a free slot for a request; NULL when all are in use or the id is. */
@@ -358,14 +314,13 @@ void BridgeIoctl(BRIDGE *bridge, uint64_t id, uint64_t device, uint32_t code, vo
                  uint32_t output_size, uint32_t deadline_ms) {
     REQUEST *request;
 
-    if (device == 0 || device > BRIDGE_DEVICES || bridge->devices[device - 1] == NULL) {
-        SendError(bridge->sender, id, "unknown_handle", "no such handle", 0, ERROR_INVALID_HANDLE);
+    if (!DeviceIsOpen(bridge->sender, id, bridge->devices, device)) {
         Free(input);
         return;
     }
     request = Reserve(bridge, id, deadline_ms);
     if (request == NULL) {
-        SendError(bridge->sender, id, "busy", "too many requests, or this id is in use", 0, ERROR_BUSY);
+        AnswerBusy(bridge->sender, id);
         Free(input);
         return;
     }

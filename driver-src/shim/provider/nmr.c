@@ -177,6 +177,11 @@ static void Leave(void *context) {
     Detach(registration);
 }
 
+static void StartThread(REGISTRATION *registration, const char *name, SHIM_THREAD_ROUTINE routine) {
+    registration->Thread = ShimThreadStart(name, routine, registration);
+    WskpAssert(registration->Thread != NULL);
+}
+
 BOOLEAN WskpNmrLeave(void) {
     REGISTRATION *found = NULL;
     KIRQL irql = WskpLock();
@@ -192,8 +197,7 @@ BOOLEAN WskpNmrLeave(void) {
     if (found == NULL) {
         return FALSE;
     }
-    found->Thread = ShimThreadStart("nmr-leave", Leave, found);
-    WskpAssert(found->Thread != NULL);
+    StartThread(found, "nmr-leave", Leave);
     KeSetEvent(&found->Begun, IO_NO_INCREMENT, FALSE);
     return TRUE;
 }
@@ -214,8 +218,7 @@ NTSTATUS NTAPI NmrDeregisterClient(HANDLE NmrClientHandle) {
     WskpUnlock(irql);
     if (!leaving) {
         AskToDetach(registration);
-        registration->Thread = ShimThreadStart("nmr-detach", Detach, registration);
-        WskpAssert(registration->Thread != NULL);
+        StartThread(registration, "nmr-detach", Detach);
     }
     return STATUS_PENDING;
 }
