@@ -40,6 +40,7 @@ from wsklab.image.store import Image, ImageStore
 from wsklab.image.windows_media import WindowsMedium
 from wsklab.lab_network import lab_network, name_of_network
 from wsklab.lease import SlotClaim, SlotTable
+from wsklab.machines import Machines
 from wsklab.mode import ModeChoice, choose_mode, observe_host
 from wsklab.profile import GuestProfile, load_profiles, unknown_profile
 from wsklab.resources import images_root
@@ -210,6 +211,27 @@ class Lab:
             return self.profiles[name]
         except KeyError:
             raise unknown_profile(name, self.profiles) from None
+
+    @property
+    def machines(self) -> Machines:
+        """The static machines of the settings."""
+        return Machines(
+            home=self.home,
+            configs=self.config.machines,
+            known=self.profiles,
+            owner=self.owner,
+            opener=self._open_channel,
+            timeouts=Timeouts(scale=self.config.timeout_scale or 1.0),
+        )
+
+    @property
+    def sources(self) -> dict[str, GuestProfile]:
+        """Whatever `up` and `run` take guests from, by name: the profiles, and the static machines.
+
+        Raises:
+            ConfigError: a machine of the settings does not fit the profiles.
+        """
+        return {**self.profiles, **self.machines.profiles()}
 
     # -- images and hypervisor -----------------------------------------------------------------
 
@@ -414,6 +436,8 @@ class Lab:
         Raises:
             HostFull: none has room; each one's reason is told. UsageError: there is no such host.
         """
+        if profile.static:
+            return self.machines.take(profile.name, claim)
         names = [LOCAL_HOST, *(config.name for config in self.config.hosts)]
         if host and host not in names:
             raise unknown_host(host, names)
@@ -499,9 +523,10 @@ class Lab:
         )
 
     def guests(self) -> list[Guest]:
-        """Every guest of this home, on whichever host."""
+        """Every guest of this home, on whichever host, and the static machines, whoever has them."""
         site = self.running_site()
         found = site.factory.existing() if site is not None else []
+        found += self.machines.all()
         for host in self._hosts_with_guests():
             found += host.factory.existing()
         return sorted(found, key=lambda guest: guest.name)

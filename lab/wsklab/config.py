@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from wsklab.errors import ConfigError
+from wsklab.machine_config import MachineConfig, PowerConfig
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
@@ -30,6 +31,7 @@ __all__ = [
     "AccelerationSetting",
     "HostConfig",
     "LabConfig",
+    "MachineConfig",
     "ModeSetting",
     "WireSetting",
     "config_schema",
@@ -111,6 +113,10 @@ class HostConfig(BaseModel):
         return f"ssh://{user}{parts.hostname}:{parts.port}" if parts.port else f"{user}{parts.hostname}"
 
 
+#: The tables that may be given several times.
+_TABLES: dict[str, type[BaseModel]] = {"hosts": HostConfig, "machines": MachineConfig}
+
+
 class LabConfig(BaseModel):
     """Every setting of the lab. Field descriptions go into the published JSON Schema and the docs."""
 
@@ -182,6 +188,9 @@ class LabConfig(BaseModel):
     hosts: tuple[HostConfig, ...] = Field(
         default=(), description="Other hosts for guests of `wsklab up`, each a table [[hosts]]; see docs/hosts.md."
     )
+    machines: tuple[MachineConfig, ...] = Field(
+        default=(), description="Machines that exist already, each a table [[machines]]; see docs/machines.md."
+    )
     results_dir: Path = Field(default=Path("results"), description="Where runs leave their folder.")
     ssh_ciphers: tuple[str, ...] = Field(
         default=(), description="SSH ciphers to offer, strongest wish first; default: the library's own order."
@@ -196,12 +205,12 @@ class LabConfig(BaseModel):
                 raise ValueError(f"{subnet} is not a private network")
         return value
 
-    @field_validator("hosts")
+    @field_validator("hosts", "machines")
     @classmethod
-    def _names_are_unique(cls, value: tuple[HostConfig, ...]) -> tuple[HostConfig, ...]:
-        names = [host.name for host in value]
+    def _names_are_unique(cls, value: tuple[HostConfig | MachineConfig, ...], info: ValidationInfo) -> object:
+        names = [one.name for one in value]
         if len(set(names)) != len(names):
-            raise ValueError("two hosts have the same name")
+            raise ValueError(f"two {info.field_name} have the same name")
         return value
 
 
@@ -332,7 +341,9 @@ def _translate(problem: ValidationError, sources: Mapping[str, str]) -> ConfigEr
     source = sources.get(key, "command line")
     field = LabConfig.model_fields.get(key)
     if len(first["loc"]) > 1 and first["type"] == "extra_forbidden":
-        return _unknown_in_table(key, str(first["loc"][-1]), source)
+        return _unknown_in_table(tuple(str(part) for part in first["loc"]), source)
+    inner = _TABLES[key].model_fields.get(str(first["loc"][2])) if key in _TABLES and len(first["loc"]) > 2 else None
+    field = inner or field
     return ConfigError(
         f"setting {'.'.join(str(part) for part in first['loc'])!r} from {source} does not fit: {first['msg'].lower()}",
         why=f"it was given as {first.get('input')!r}",
@@ -341,13 +352,16 @@ def _translate(problem: ValidationError, sources: Mapping[str, str]) -> ConfigEr
     )
 
 
-def _unknown_in_table(table: str, key: str, source: str) -> ConfigError:
-    """A key that no `[[hosts]]` table has."""
-    close = difflib.get_close_matches(key, HostConfig.model_fields, n=1, cutoff=0.5)
+def _unknown_in_table(path: tuple[str, ...], source: str) -> ConfigError:
+    """A key that no table of that sort has; `path` as pydantic tells it: table, number, perhaps an inner table, key."""
+    table, key = path[0], path[-1]
+    model = PowerConfig if "power" in path[:-1] else _TABLES[table]
+    inner = ".power" if model is PowerConfig else ""
+    close = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
     nearest = close[0] if close else ""
     return ConfigError(
-        f"unknown key {key!r} in [[{table}]] of {source}",
-        why=f"the nearest known one is {nearest!r}" if nearest else f"known: {', '.join(HostConfig.model_fields)}",
+        f"unknown key {key!r} in [[{table}]]{inner} of {source}",
+        why=f"the nearest known one is {nearest!r}" if nearest else f"known: {', '.join(model.model_fields)}",
         fix=f"write {nearest!r}, or remove it" if nearest else "remove it",
-        evidence={"file": source, "key": f"{table}.{key}", "nearest": nearest},
+        evidence={"file": source, "key": f"{table}{inner}.{key}", "nearest": nearest},
     )

@@ -224,7 +224,7 @@ class Guest:
 
     def _climb(self, deadline: Deadline, ready_check: str) -> Channel:
         """One attempt at the ladder; what it raises names the rung."""
-        wait_until(self._port_open, deadline, what=f"port {_SSH_PORT} of {self.name}", tick_s=0.1)
+        wait_until(self._port_open, deadline, what=f"port {self.address[1]} of {self.name}", tick_s=0.1)
         channel = self.open_channel(deadline)
         try:
             if ready_check:
@@ -256,6 +256,18 @@ class Guest:
         """Write changed facts to `guest.json`, atomically."""
         self.record = self.record.model_copy(update=changes)
         write_record(self.directory, self.record)
+
+    def renew(self) -> None:
+        """Make a dirty one clean, where that can be done to something that is not made anew: here it cannot.
+
+        Raises:
+            HostError: always.
+        """
+        raise HostError(f"guest {self.name} is not made clean again", fix="`wsklab down` it, and make another one")
+
+    def borrowed(self) -> contextlib.AbstractContextManager[None]:
+        """Around a command's work in it: the lab's own guests need nothing for that."""
+        return contextlib.nullcontext()
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Hold the guest's lock: whoever changes the guest or its lease holds it."""

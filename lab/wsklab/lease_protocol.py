@@ -74,6 +74,7 @@ class GuestHandle(BaseModel):
     Attributes:
         name: unique among the guests of a run; a replacement has another name.
         kind: `windows`, `wine` or `shim`.
+        static: it is a machine that exists already, not one that the lab made.
         address: where the guest is reached on its wire.
         host_address: the lab's end of the wire; "" where a connection to the guest tells it.
         netns: path of the network namespace that the wire is in; None for the host's own.
@@ -99,6 +100,7 @@ class GuestHandle(BaseModel):
     name: str
     profile: str
     kind: str
+    static: bool = False
     address: str
     host_address: str = ""
     netns: Path | None = None

@@ -30,6 +30,7 @@ __all__ = [
 
 #: The file that makes a folder a guest profile.
 PROFILE_FILE = "guest.toml"
+_NOT_IN_FILE = frozenset({"directory", "static"})
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,31}$")]
 
@@ -132,6 +133,7 @@ class GuestProfile(_Section):
         baseline: file name of its known deviations, beside the profile.
         notes: for people.
         directory: the profile's folder (not in the file).
+        static: it stands for one machine that exists already, under the machine's name (not in the file).
     """
 
     name: _Name
@@ -155,6 +157,7 @@ class GuestProfile(_Section):
     baseline: str = "baseline.toml"
     notes: str = ""
     directory: Path
+    static: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> GuestProfile:
@@ -185,8 +188,8 @@ class GuestProfile(_Section):
 
     @property
     def has_image(self) -> bool:
-        """Whether its guests are started from an image; a guest of kind shim is a process."""
-        return self.kind != "shim"
+        """Whether its guests are started from an image; a guest of kind shim is a process, a static one is there."""
+        return self.kind != "shim" and not self.static
 
     @property
     def baseline_file(self) -> Path:
@@ -207,8 +210,8 @@ def load_profile(directory: Path) -> GuestProfile:
         raise _error(file, "", f"cannot read {file}", str(error), "make the file, or remove the folder") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _error(file, "", f"{file} is not TOML", str(error), "correct the line that is named") from error
-    if "directory" in document:
-        raise _error(file, "directory", f"{file}: unknown key directory", "the folder is known without it", "remove it")
+    for key in _NOT_IN_FILE.intersection(document):
+        raise _error(file, key, f"{file}: unknown key {key}", "it is known without it", "remove it")
     try:
         profile = GuestProfile.model_validate({**document, "directory": directory})
     except ValidationError as error:
@@ -296,7 +299,7 @@ def _keys_of(path: tuple[int | str, ...]) -> list[str]:
         tagged = [model for model in models if part in _builders_of(model)]
         fields = [model.model_fields[str(part)] for model in models if str(part) in model.model_fields]
         models = tagged or [found for field in fields for found in _models_in(field.annotation)] or models
-    return [name for model in models for name in model.model_fields if name != "directory"]
+    return [name for model in models for name in model.model_fields if name not in _NOT_IN_FILE]
 
 
 def _builders_of(model: type[BaseModel]) -> tuple[object, ...]:

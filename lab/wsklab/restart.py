@@ -13,7 +13,7 @@ from wsklab.channel.protocol import Channel
 from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.errors import BootError, ChannelLost, ChannelProtocolError, DeadlineExceeded, GuestCommandError, LabError
 
-__all__ = ["OpensChannels", "boot_time", "restart_guest"]
+__all__ = ["OpensChannels", "boot_time", "is_same_boot", "restart_guest"]
 
 _HELLO: Final = r"C:\wsklab\wskctl.exe hello"
 _SHUTDOWN: Final = "shutdown.exe /r /t 0 /f"
@@ -46,8 +46,16 @@ def boot_time(channel: Channel, deadline: Deadline) -> int:
     return number
 
 
-def restart_guest(guest: OpensChannels, deadline: Deadline) -> None:
+def is_same_boot(one: int, other: int) -> bool:
+    """Whether two answers of `boot_time` mean the same boot."""
+    return abs(one - other) <= _SAME
+
+
+def restart_guest(guest: OpensChannels, deadline: Deadline, *, command: str = _SHUTDOWN) -> None:
     """Restart, and wait until another boot answers. Channels that were open are dead afterwards.
+
+    Args:
+        command: what asks for the restart.
 
     Raises:
         BootError: no other boot answers in time; says whether the old one still does.
@@ -55,7 +63,7 @@ def restart_guest(guest: OpensChannels, deadline: Deadline) -> None:
     with guest.open_channel(deadline) as channel:
         before = boot_time(channel, deadline.sooner(_ASK_S))
         try:
-            channel.run(_SHUTDOWN, deadline.sooner(_ASK_S))
+            channel.run(command, deadline.sooner(_ASK_S))
         except (ChannelLost, DeadlineExceeded):
             pass  # it went down faster than it answered
         except GuestCommandError as error:
@@ -72,7 +80,7 @@ def restart_guest(guest: OpensChannels, deadline: Deadline) -> None:
                 now = boot_time(channel, deadline.sooner(_ASK_S))
         except (LabError, OSError) as error:
             return NotYet(f"{old}nobody answers: {error}")
-        if abs(now - before) > _SAME:
+        if not is_same_boot(now, before):
             return True
         old = "the boot of before answered last; then "
         return NotYet("the boot of before still answers")

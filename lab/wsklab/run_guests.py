@@ -11,6 +11,7 @@ from wsklab.deadline import Timeouts
 from wsklab.deploy import OWN_SERVICE, DriverPackage
 from wsklab.guest import Claim
 from wsklab.lease_protocol import GuestProvider
+from wsklab.machine_pool import MachinePool
 from wsklab.pool import GuestPool
 from wsklab.profile import GuestProfile
 from wsklab.shim_pool import MixedPool, ShimPool
@@ -29,7 +30,7 @@ class RunDrivers:
     """The builds that a run needs.
 
     Args:
-        windows: for guests with a machine; None where the run has none.
+        windows: for guests with a machine, static ones too; None where the run has none.
         shim: for shim guests; None where the run has none.
         chosen: the user's own driver instead of ours, for those guests that can load it.
         service: the name of its service; one that is not our driver's says that it is no build of ours.
@@ -63,6 +64,7 @@ def run_timeouts(lab: Lab, profiles: Sequence[GuestProfile]) -> Timeouts:
     """The run's timeout factor; a run without machines needs no probe of this host's virtualisation."""
     if any(profile.has_image for profile in profiles):
         return lab.timeouts
+    # nor is a static machine slowed by this host's lack of it
     return Timeouts(scale=lab.config.timeout_scale or 1.0)
 
 
@@ -99,7 +101,8 @@ def run_provider(
     for profile in profiles if verifier != "off" else ():
         require_ability(profile, verifier)
     machines = {profile.name: profile for profile in profiles if profile.has_image}
-    processes = {profile.name: profile for profile in profiles if not profile.has_image}
+    processes = {profile.name: profile for profile in profiles if profile.kind == "shim"}
+    static = tuple(profile.name for profile in profiles if profile.static)
     timeouts = run_timeouts(lab, profiles)
     makers: dict[str, GuestProvider] = {}
     if processes and drivers.shim is not None:
@@ -112,6 +115,18 @@ def run_provider(
             evidence=evidence,
         )
         makers.update(dict.fromkeys(processes, shim))
+    if static and drivers.windows is not None:
+        there = MachinePool(
+            take=lab.machines.take,
+            names=static,
+            claim=Claim(owner=lab.owner, purpose="run", run=run_id),
+            package=drivers.package(drivers.image or drivers.windows.sys, drivers.windows.ctl),
+            slots=lab.slots,
+            evidence=evidence,
+            symbols=_symbols(drivers),
+            verifier=verifier,
+        )
+        makers.update(dict.fromkeys(static, there))
     if machines and drivers.windows is not None:
         pool = GuestPool(
             profiles=machines,

@@ -64,9 +64,11 @@ def in_use(guest: Guest) -> Iterator[None]:
 
     Raises:
         LeaseExpired: the lab has powered it off, after the grace.
+        LeaseUnavailable: a static machine is in use by somebody else.
     """
     try:
-        yield
+        with guest.borrowed():
+            yield
     except (ChannelLost, DeadlineExceeded) as error:
         if not (guest.directory / _EXPIRED_MARK).exists():
             raise

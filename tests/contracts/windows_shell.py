@@ -49,6 +49,7 @@ class WindowsShell:
         verifier_code: the exit code of `verifier` settings.
         restarts: whether `shutdown /r` restarts.
         open_handles: deleting a service only marks it.
+        dumps: small dumps, the newest last.
     """
 
     load: Callable[[str], int] = lambda _path: 0
@@ -68,6 +69,7 @@ class WindowsShell:
     boot_mode: str = "persistent"
     pnputil_code: int = 0
     history: list[str] = field(default_factory=list)
+    dumps: list[str] = field(default_factory=list)
 
     def run(self, line: str) -> tuple[int, str, str]:
         """Exit code, standard output, standard error of a command line."""
@@ -212,6 +214,26 @@ class WindowsShell:
             return 2, ""
         return 0, json.dumps({"boot_time": self.boot_time, "uptime_ms": 1000}) + "\n"
 
+    def talk(self, request: dict[str, object]) -> dict[str, object]:
+        """One answer of `wskctl stdio`: who it is; there is no device."""
+        if request["verb"] == "hello":
+            system = {"os_major": 10, "os_minor": 0, "os_build": 20348, "os_revision": 587, "wine": None}
+            who = {"protocol": 1, "version": "0", "pid": 4, "architecture": "amd64"}
+            times = {"boot_time": self.boot_time, "uptime_ms": 1000}
+            return {"id": request["id"], "ok": True, **who, **system, **times}
+        return {"id": request["id"], "ok": False, "error": "win32", "message": "no device", "status": 0, "win32": 2}
+
+    def _dir(self, words: list[str]) -> tuple[int, str]:
+        if words[:2] != ["/b", "/o-d"] or not self.dumps:
+            return 1, "File Not Found\n"
+        return 0, "".join(f"{name}\n" for name in reversed(self.dumps))
+
+    def start_anew(self, *, asked: bool = True) -> None:
+        """Another boot; one that nobody asked for leaves a dump."""
+        self._shutdown(["/r"])
+        if not asked:
+            self.dumps.append(f"112626-{len(self.dumps)}.dmp")
+
     def _shutdown(self, words: list[str]) -> tuple[int, str]:
         if "/r" in words and self.restarts:
             self.boot_time += 600_000_000
@@ -233,6 +255,9 @@ class WindowsSsh(LocalSsh):
         self.shell = shell
 
     def execute(self, channel: paramiko.Channel, command: str) -> None:
+        if command.endswith("wskctl.exe stdio"):
+            self._converse(channel)
+            return
         made = re.fullmatch(r'if not exist "?([^"]+)"? mkdir "?([^"]+)"?', command)
         if made:
             (self.root / made[2].replace("\\", "/")).mkdir(parents=True, exist_ok=True)
@@ -248,3 +273,16 @@ class WindowsSsh(LocalSsh):
             channel.sendall_stderr(err.encode("cp437"))
             channel.send_exit_status(code)
             channel.close()
+
+    def _converse(self, channel: paramiko.Channel) -> None:
+        """`wskctl stdio` until its input ends."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            for line in channel.makefile("r"):
+                channel.sendall(json.dumps(self.shell.talk(json.loads(line))).encode() + b"\n")
+            channel.send_exit_status(0)
+            channel.close()
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on 127.0.0.1."""
+        return int(self._listener.getsockname()[1])

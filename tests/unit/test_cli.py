@@ -60,6 +60,7 @@ class FakeProfile:
     boot_budget_s: float = 5.0
     ready_check: str = "ver"
     has_image: bool = True
+    static: bool = False
 
     @property
     def facts(self) -> SimpleNamespace:
@@ -92,7 +93,7 @@ class FakeLab:
 
     def __init__(self, config: LabConfig, guests: list[FakeGuest], home: Path) -> None:
         self.config = config
-        self.profiles = {name: FakeProfile(name) for name in ("wine-bookworm", "wine-trixie")}
+        self.profiles = self.sources = {name: FakeProfile(name) for name in ("wine-bookworm", "wine-trixie")}
         self._guests = guests
         self.home = SimpleNamespace(root=home, run_is_alive=lambda run: run == "alive")
         self.owner = "me"

@@ -214,6 +214,53 @@ def test_hosts_that_do_not_fit(tmp_path: Path, text: str, said: str) -> None:
     assert said in caught.value.message
 
 
+MACHINE = '[[machines]]\nname = "m"\nprofile = "ws2022"\naddress = "192.0.2.7"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "fix"),
+    [
+        (MACHINE + "port = 0", "machines.0.port", "port of its SSH server"),
+        (MACHINE + 'host_key = "any"', "ssh-keygen -l", "Which host key is accepted"),
+        (MACHINE + 'power = {on = "pdu on 3"}', "machines.0.power.on", "Who switches it"),
+        (MACHINE + "power = {on = [], timeout_s = 0}", "machines.0.power.timeout_s", "Who switches it"),
+        (MACHINE.replace('name = "m"', 'name = "M 1"'), "machines.0.name", "Its name"),
+        (MACHINE.replace('profile = "ws2022"', ""), "machines.0.profile", "guest profile"),
+        (MACHINE * 2, "two machines have the same name", "Machines that exist already"),
+    ],
+)
+def test_machines_that_do_not_fit(tmp_path: Path, text: str, said: str, fix: str) -> None:
+    """File, key, and what the key wants."""
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, text)
+    assert said in caught.value.message
+    assert fix in caught.value.fix
+    assert caught.value.evidence["file"] == str(tmp_path / "wsklab.toml")
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "nearest"),
+    [('adress = "x"', "machines.adress", "address"), ("power = {onn = []}", "machines.power.onn", "on")],
+)
+def test_an_unknown_key_of_a_machine_names_the_nearest(tmp_path: Path, line: str, key: str, nearest: str) -> None:
+    """In the table, and in its power commands."""
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, MACHINE + line)
+    assert caught.value.evidence["key"] == key
+    assert caught.value.evidence["nearest"] == nearest
+
+
+def test_a_power_cycle_is_its_own_command_or_two(tmp_path: Path) -> None:
+    """`cycle`, else off and on; with only one of these there is none."""
+    (machine,) = _load(tmp_path, MACHINE + 'power = {on = ["a"], off = ["b"]}').machines
+    assert machine.power.cycling == (("b",), ("a",))
+    (machine,) = _load(tmp_path, MACHINE + 'power = {on = ["a"], cycle = ["c"]}').machines
+    assert machine.power.cycling == (("c",),)
+    (machine,) = _load(tmp_path, MACHINE + 'power = {on = ["a"]}').machines
+    assert machine.power.cycling == ()
+    assert machine.host_key == "learn"
+
+
 def test_an_unknown_key_of_a_host_names_the_nearest(tmp_path: Path) -> None:
     """As for settings at the top."""
     with pytest.raises(ConfigError) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,6 +182,10 @@ class Held:
         self.name = "g1"
         self.record = SimpleNamespace(dirty=dirty, profile="wine-bookworm")
         self._channel = channel
+
+    def borrowed(self) -> contextlib.AbstractContextManager[None]:
+        """The lab's own: nothing to claim."""
+        return contextlib.nullcontext()
 
     def open_channel(self, _deadline: object) -> FakeChannel:
         """The channel."""

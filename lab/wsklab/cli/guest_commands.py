@@ -204,7 +204,7 @@ def down(cli: Runtime, names: Names) -> int:
                     failures.append(error)
                     continue
                 gone.append(guest.name)
-                cli.output.line(f"{guest.name}: gone")
+                cli.output.line(f"{guest.name}: {'given back' if guest.record.method == 'static' else 'gone'}")
     for name, why in kept:
         cli.output.note(f"{name}: kept, {why}; name it in full to remove it")
     body: dict[str, object] = {"removed": gone, "kept": [{"name": name, "why": why} for name, why in kept]}
@@ -230,12 +230,13 @@ def _to_remove(lab: Lab, patterns: list[str]) -> tuple[list[Guest], list[tuple[s
 
 def _somebody_s(lab: Lab, guest: Guest) -> str:
     """Why a pattern does not mean this guest, or ""."""
+    static = guest.record.method == "static"
     try:
         metadata = guest.domain.metadata()
     except DomainGone:
         return ""
     if metadata is None:
-        return ""
+        return "nobody has it" if static else ""
     if metadata.run and lab.home.run_is_alive(metadata.run):
         return f"run {metadata.run} is using it"
     return f"it is {metadata.owner}'s" if metadata.owner != lab.owner else ""

@@ -46,7 +46,10 @@ def ssh(cli: Runtime, name: Name, arguments: Command = None) -> int:
     if shutil.which("ssh") is None:
         raise HostError("there is no ssh program", fix="apt install openssh-client")
     with cli.services.lab(cli.config()) as lab:
-        argv = [*ssh_access(cli, lab, select_guest(lab, name)).argv(), *(arguments or [])]
+        guest = select_guest(lab, name)
+        if guest.record.method == "static" and not guest.record.host_key:
+            guest.open_channel(lab.timeouts.after(_CONNECT_S)).close()  # the first meeting: its host key is kept
+        argv = [*ssh_access(cli, lab, guest).argv(), *(arguments or [])]
     if cli.output.json_mode:
         cli.output.document({"ssh": argv})
         return exits.OK

@@ -116,7 +116,7 @@ def perform(
     with cli.services.lab(config) as lab:
         cli.output.note(f"{lab.choice.mode} mode: {lab.choice.why}")
         profiles = matching(
-            lab.profiles.values(),
+            lab.sources.values(),
             patterns or list(config.guests),
             name=lambda profile: profile.name,
             what="profile",
@@ -128,7 +128,7 @@ def perform(
             if profile.has_image:
                 cli.services.ensure_image(lab, profile, cli.output)
         drivers = _drivers(cli, profiles, driver, service)
-        if drivers.windows is not None:
+        if any(profile.has_image for profile in profiles):
             cli.output.note(f"acceleration: {lab.acceleration}")
         each, workers = cli.services.sizes(lab, profiles)
         cli.output.note(f"guests: {each} of each profile, {workers} workers")
@@ -157,9 +157,9 @@ def _drivers(cli: Runtime, profiles: Sequence[GuestProfile], chosen: Path | None
     from wsklab.deploy import OWN_SERVICE
     from wsklab.run_guests import RunDrivers
 
-    windows = build_driver(cli) if any(profile.has_image for profile in profiles) else None
+    windows = build_driver(cli) if any(profile.kind != "shim" for profile in profiles) else None
     shim = None
-    if not all(profile.has_image for profile in profiles):
+    if any(profile.kind == "shim" for profile in profiles):
         with cli.output.progress("kernel shim") as step:
             shim = cli.services.build_shim(cli.config(), step)
     return RunDrivers(windows=windows, shim=shim, chosen=chosen, service=service or OWN_SERVICE)

@@ -144,7 +144,7 @@ class Services:
         from wsklab.deadline import Deadline
         from wsklab.process import spawn
 
-        if not lab.config.up_spares:
+        if not lab.config.up_spares or profile not in lab.profiles:
             return
         settings = [f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
         settings += [f"WSKLAB_UP_SPARES={lab.config.up_spares}"]
@@ -172,6 +172,8 @@ class Services:
         Raises:
             BootError: it never became ready.
         """
+        if guest.record.dirty:
+            guest.renew()
         ready_s = guest.wait_ready(guest.timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
         guest.remember(ready_s=round(ready_s, 2))
         self._ready_times(lab).add(profile.name, ready_s, fresh=fresh)
@@ -376,7 +378,7 @@ class Services:
         room = Room.of_host(lab.home.root)
         each = lab.config.guests_each
         if each == "auto":
-            wanted = [SlotClaim.of(profile, lab.owner) for profile in profiles]
+            wanted = [SlotClaim.of(profile, lab.owner) for profile in profiles if not profile.static]
             each = fitting(room, wanted, lab.slots.claims(), lab.limits)
         workers = lab.config.workers
         carries = [profile.shared_leases for profile in profiles] * each
@@ -411,6 +413,7 @@ class Services:
         run_id = new_run_id()
         options = options_of(
             [(profile.name, profile.kind) for profile in profiles],
+            machines=[profile.name for profile in profiles if profile.static],
             run_id=run_id,
             results=results.absolute(),
             history=lab.home.cache / "durations.json",

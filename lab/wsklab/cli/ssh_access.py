@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from wsklab.cli.runtime import Runtime
     from wsklab.guest import Guest
 
+_SSH_PORT = 22
+
 __all__ = ["SshAccess", "proxy_argv", "ssh_access", "ssh_config"]
 
 
@@ -54,10 +56,14 @@ def ssh_access(cli: Runtime, lab: Lab, guest: Guest) -> SshAccess:
         FileNotFoundError: the guest's directory went away meanwhile.
     """
     options = [("IdentityFile", _quoted(_key_for_ssh(guest))), ("IdentitiesOnly", "yes"), ("LogLevel", "ERROR")]
+    if guest.address[1] != _SSH_PORT:
+        options.append(("Port", str(guest.address[1])))
     if guest.record.host_key:
         known = guest.directory / "known_hosts"
         _write_once(known, f"{guest.name} {guest.record.host_key}\n")
         options += [("UserKnownHostsFile", _quoted(known)), ("HostKeyAlias", guest.name)]
+    elif guest.record.method == "static":  # its key is kept at the first meeting, which is not this one
+        options += [("UserKnownHostsFile", "/dev/null"), ("StrictHostKeyChecking", "yes")]
     else:
         options += [("UserKnownHostsFile", "/dev/null"), ("StrictHostKeyChecking", "no")]
     if guest.via.jump:

@@ -99,11 +99,14 @@ def up(
     if name:
         check_guest_name(name)
     with cli.services.lab(cli.config()) as lab, cli.services.unfinished(lab) as run:
-        chosen = one(lab.profiles.values(), profile, name=lambda p: p.name, what="profile", listing="wsklab guests")
+        chosen = one(lab.sources.values(), profile, name=lambda p: p.name, what="profile", listing="wsklab guests")
         if verifier != "off":
             require_ability(chosen, verifier)
+        if chosen.static:
+            _require_plain(chosen, name=name, count=count, elsewhere=host not in {"", "local"})
         _require_free(lab, name)
-        cli.services.ensure_image(lab, chosen, cli.output)
+        if chosen.has_image:
+            cli.services.ensure_image(lab, chosen, cli.output)
         order = _Order(
             profile=chosen, count=count, name=name, expires=expiry_after(span),
             fresh=fresh, driver=driver, service=service, verifier=verifier,
@@ -119,6 +122,17 @@ def up(
     cli.output.document({"guests": rows, "ended_by": ender.kind})
     _tell(cli, rows, ender.words)
     return exits.OK
+
+
+def _require_plain(machine: GuestProfile, *, name: str, count: int, elsewhere: bool) -> None:
+    """Nothing, unless a static machine is wanted as only guests that the lab makes can be had."""
+    for wrong, option in ((name, "--name"), (count > 1, "--count"), (elsewhere, "--host")):
+        if wrong:
+            raise UsageError(
+                f"{option} does not go with {machine.name}",
+                why="it is one machine, which exists already, under its own name",
+                fix=f"leave {option} out",
+            )
 
 
 def _require_free(lab: Lab, name: str) -> None:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from wsklab.deadline import Deadline, NotYet, wait_until
@@ -67,6 +67,7 @@ class Broker:
         provider: makes guests.
         profiles: which profiles the run uses.
         each: how many guests of each profile.
+        machines: the profiles of which there is one guest, whatever `each` says.
         address: path of the UNIX socket for workers; None when there are none.
         replacements: how many dirty guests of one profile in a row are replaced before it is given up; whoever gives
             a guest back clean begins a new row.
@@ -79,20 +80,21 @@ class Broker:
         profiles: Sequence[str],
         *,
         each: int = 1,
+        machines: Collection[str] = (),
         address: Path | None = None,
         replacements: int = REPLACEMENTS,
         room_s: float = ROOM_S,
     ) -> None:
         self._provider = provider
         self._profiles = tuple(profiles)
-        self._each = each
+        self._each = {profile: 1 if profile in machines else each for profile in self._profiles}
         self._limit = replacements
         self._room_s = room_s
         self._model = LeaseModel()
         self._change = threading.Condition()
         self._handles: dict[str, GuestHandle] = {}
         self._granted: dict[int, Grant] = {}
-        self._coming: Counter[str] = Counter(dict.fromkeys(self._profiles, each))
+        self._coming: Counter[str] = Counter(self._each)
         self._replacements: Counter[str] = Counter()
         #: leases whose guests nobody gets afterwards
         self._own: set[int] = set()
@@ -119,7 +121,7 @@ class Broker:
         if self._socket is not None:
             self._socket.open()
         for profile in self._profiles:
-            for number in range(self._each):
+            for number in range(self._each[profile]):
                 self._spawn(functools.partial(self._provide, profile), f"{profile}-{number}")
         return self
 

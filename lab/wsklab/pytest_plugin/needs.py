@@ -85,6 +85,9 @@ def lacks(need: Need, options: RunOptions) -> str:
     missing = [profile for profile in dict.fromkeys(need.profiles) if profile not in known]
     if missing:
         return f"it needs guests of {' and '.join(missing)}, which this run does not have"
+    for profile, most in Counter(need.profiles).items():
+        if profile in options.machines and most > 1:
+            return f"it needs {most} guests of {profile}, which is one static machine"
     most = max(Counter(need.profiles).values(), default=0)
     if most > options.each:
         return f"it needs {most} guests of {need.profile}: --guests-each {most}"

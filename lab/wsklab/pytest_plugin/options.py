@@ -13,13 +13,27 @@ from wsklab.errors import UsageError
 __all__ = ["Profile", "RunOptions", "add_options", "read_options"]
 
 
+#: Behind the kind of a profile that stands for one machine which exists already.
+_STATIC = "+static"
+
+
 class Profile(BaseModel):
-    """A guest profile of the run: its name and its kind, known before any guest is ready."""
+    """A guest profile of the run: its name and its kind, known before any guest is ready.
+
+    Attributes:
+        static: it is one machine that exists already: there is never a second guest of it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     kind: str
+    static: bool = False
+
+    @property
+    def words(self) -> str:
+        """As `--wsklab-profiles` has it."""
+        return f"{self.name}={self.kind}{_STATIC if self.static else ''}"
 
 
 class RunOptions(BaseModel):
@@ -75,6 +89,15 @@ class RunOptions(BaseModel):
         """The kind of a profile of this run."""
         return next((own.kind for own in self.profiles if own.name == profile), "")
 
+    def most(self, profile: str) -> int:
+        """How many guests of a profile the run has."""
+        return 1 if profile in self.machines else self.each
+
+    @property
+    def machines(self) -> frozenset[str]:
+        """The profiles that stand for static machines."""
+        return frozenset(profile.name for profile in self.profiles if profile.static)
+
 
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options."""
@@ -122,7 +145,7 @@ def read_options(config: pytest.Config) -> RunOptions:
         name, _, kind = item.partition("=")
         if not kind:
             raise UsageError(f"--wsklab-profiles: {name} has no kind", fix=f"write {name}=wine or {name}=windows")
-        profiles.append(Profile(name=name, kind=kind))
+        profiles.append(Profile(name=name, kind=kind.removesuffix(_STATIC), static=kind.endswith(_STATIC)))
     worker = getattr(config, "workerinput", {})
     broker = worker.get("wsklab_broker", "") or config.getoption("--wsklab-broker")
     return RunOptions(

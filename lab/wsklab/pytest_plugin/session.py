@@ -49,7 +49,11 @@ class RunSession:
         self._runtime = Path(tempfile.mkdtemp(prefix="wsklab-"))
         self.address = self._runtime / "broker" if shared else None
         self.broker = Broker(
-            provider, [profile.name for profile in options.profiles], each=options.each, address=self.address
+            provider,
+            [profile.name for profile in options.profiles],
+            each=options.each,
+            machines=options.machines,
+            address=self.address,
         )
         self.cases: list[CaseResult] = []
         #: told in the document, without changing the exit code
@@ -143,6 +147,7 @@ class RunSession:
             results_dir=str(self.directory.path.absolute()),
             cases=self.cases,
             profiles={profile.name: profile.kind for profile in self.options.profiles},
+            machines=self.options.machines,
             guests=[_guest(handle) for handle in self.broker.seen],
             catalogue=self.catalogue,
             selected=selected,

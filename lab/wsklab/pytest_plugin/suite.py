@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -65,7 +65,7 @@ def suite_arguments(
         extra: what the user wrote behind `--`.
     """
     own = [
-        f"--wsklab-profiles={','.join(f'{profile.name}={profile.kind}' for profile in options.profiles)}",
+        f"--wsklab-profiles={','.join(profile.words for profile in options.profiles)}",
         f"--wsklab-run={options.run_id}",
         f"--wsklab-results={options.results.absolute()}",
         f"--wsklab-history={options.history.absolute() if options.history else ''}",
@@ -167,9 +167,14 @@ def run_suite(
     return load_run(options.results, options.run_id).document
 
 
-def options_of(profiles: Sequence[tuple[str, str]], **more: object) -> RunOptions:
-    """Options from pairs of profile name and kind; the rest as keywords of `RunOptions`."""
-    return RunOptions.model_validate({"profiles": [Profile(name=name, kind=kind) for name, kind in profiles], **more})
+def options_of(profiles: Sequence[tuple[str, str]], *, machines: Collection[str] = (), **more: object) -> RunOptions:
+    """Options from pairs of profile name and kind; the rest as keywords of `RunOptions`.
+
+    Args:
+        machines: the profiles that stand for static machines.
+    """
+    chosen = [Profile(name=name, kind=kind, static=name in machines) for name, kind in profiles]
+    return RunOptions.model_validate({"profiles": chosen, **more})
 
 
 def named_paths(words: Sequence[str]) -> list[Path]:

@@ -54,11 +54,17 @@ class Column:
     build: str
     verifier: str
     driver_sha256: str
+    static: bool = False
 
     @property
     def title(self) -> str:
         """The column's head, hostile characters made visible."""
-        lines = [self.profile, self.build, f"driver {self.driver_sha256[:8]}" if self.driver_sha256 else ""]
+        lines = [
+            self.profile,
+            "static machine" if self.static else "",
+            self.build,
+            f"driver {self.driver_sha256[:8]}" if self.driver_sha256 else "",
+        ]
         if self.verifier not in {"", "off"}:
             lines.append(f"verifier {self.verifier}")
         return "\n".join(visible(line, 60) for line in lines if line)
@@ -139,7 +145,7 @@ def _figure(kind: str, rows: Sequence[RuleRow], catalogue: Catalogue) -> Figure:
 
 
 def _column(row: RuleRow) -> Column:
-    return Column(row.profile, row.build, row.verifier, row.driver_sha256)
+    return Column(row.profile, row.build, row.verifier, row.driver_sha256, row.static)
 
 
 def render_matrix(document: RunDocument, catalogue: Catalogue, *, all_rules: bool = True) -> RenderableType:

@@ -149,11 +149,12 @@ class CaseResult(_Model):
 
 
 class GuestResult(_Model):
-    """A guest that took part in a run."""
+    """A guest that took part in a run; `static`: a machine that was there before, and is there still."""
 
     name: str
     profile: str
     kind: str
+    static: bool = False
     method: str = ""
     why: str = ""
     ready_s: float = 0.0
@@ -164,11 +165,13 @@ class GuestResult(_Model):
 
 
 class RuleRow(_Model):
-    """A rule's verdict on one sort of guest. `cases` are the ids of the cases that covered it."""
+    """A rule's verdict on one sort of guest. `cases` are the ids of the cases that covered it; `static`: on a machine
+    that was there before."""
 
     rule: str
     profile: str
     kind: str
+    static: bool = False
     build: str
     verifier: str
     driver_sha256: str
@@ -182,6 +185,7 @@ class TotalRow(_Model):
 
     profile: str
     kind: str
+    static: bool = False
     verdict: CaseVerdict
     cases: int
 

@@ -47,11 +47,11 @@ def _cleared(case: CaseResult, culprit: CaseResult | None) -> CaseResult:
     )
 
 
-def totals(cases: Iterable[CaseResult]) -> tuple[TotalRow, ...]:
-    """How the cases of each profile ended; kinds are never added up."""
+def totals(cases: Iterable[CaseResult], machines: Collection[str] = ()) -> tuple[TotalRow, ...]:
+    """How the cases of each profile ended; kinds are never added up. `machines`: see `rule_rows`."""
     counted = Counter((case.kind, case.profile, case.verdict) for case in cases)
     return tuple(
-        TotalRow(kind=kind, profile=profile, verdict=verdict, cases=count)
+        TotalRow(kind=kind, profile=profile, static=profile in machines, verdict=verdict, cases=count)
         for (kind, profile, verdict), count in sorted(counted.items(), key=lambda entry: entry[0][:2])
     )
 
@@ -77,6 +77,8 @@ def rule_rows(
     catalogue: Catalogue,
     selected: Sequence[Rule],
     with_cases: Collection[str] = (),
+    *,
+    machines: Collection[str] = (),
 ) -> tuple[RuleRow, ...]:
     """A row for every rule that was selected or that a case covered, for every profile.
 
@@ -84,6 +86,7 @@ def rule_rows(
         profiles: the profiles of the run and their kinds.
         selected: rules that must have a verdict: without a case they are `not_implemented`.
         with_cases: rules that have cases, whether this run chose them or not: without a result they are `not_run`.
+        machines: the profiles that stand for static machines.
     """
     rows: list[RuleRow] = []
     for profile, kind in profiles.items():
@@ -109,6 +112,7 @@ def rule_rows(
                 rule=rule.id,
                 profile=profile,
                 kind=kind,
+                static=profile in machines,
                 build=sample.build if sample else "",
                 verifier=sample.verifier if sample else "off",
                 driver_sha256=sample.driver_sha256 if sample else "",
@@ -143,6 +147,7 @@ def document_of(
     catalogue: Catalogue,
     selected: Sequence[Rule],
     with_cases: Collection[str] = (),
+    machines: Collection[str] = (),
     problems: Sequence[Mapping[str, str]] = (),
     kept: Sequence[KeptGuest] = (),
     crashes: Sequence[CrashRow] = (),
@@ -154,7 +159,7 @@ def document_of(
     interrupted: bool = False,
 ) -> RunDocument:
     """The document of a finished (or cut short) run; `size` is guests of each profile and workers."""
-    rows = rule_rows(cases, profiles, catalogue, selected, with_cases)
+    rows = rule_rows(cases, profiles, catalogue, selected, with_cases, machines=machines)
     # a case that was run again after its worker died is counted by its last attempt
     last = {(case.profile, case.item): case.verdict for case in cases}
     code = exit_code(
@@ -174,7 +179,7 @@ def document_of(
         results_dir=results_dir,
         guests=tuple(guests),
         results=rows,
-        totals=totals(case for case in cases if last[case.profile, case.item] is case.verdict),
+        totals=totals((case for case in cases if last[case.profile, case.item] is case.verdict), machines),
         resets=resets(cases),
         kept=tuple(kept),
         crashes=tuple(crashes),

@@ -1,0 +1,122 @@
+"""A machine that no hypervisor of the lab knows: QEMU by a script, with a wine image, on a tap in a namespace.
+
+The script is what a user's power switch would be; it writes down what it was asked for. The lab's commands run in the
+same network namespace, where the machine has an address and nothing else is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from lab_home import LabCommand
+
+from wsklab import qemu_img
+from wsklab.deadline import Deadline
+from wsklab.image.store import Image
+from wsklab.network import guest_cmdline
+from wsklab.profile import GuestProfile
+
+ADDRESS = "192.168.78.2"
+_HOST = "192.168.78.1"
+
+_SWITCH = """\
+#!/bin/sh
+# switch on|off|cycle
+cd {place} || exit 1
+echo "$1" >>switch.log
+alive() {{ [ -s qemu.pid ] && kill -0 "$(cat qemu.pid)" 2>/dev/null; }}
+off() {{ alive && kill -9 "$(cat qemu.pid)"; while alive; do sleep 0.1; done; }}
+on() {{ alive || nsenter --net={netns} {qemu} -daemonize -pidfile qemu.pid >qemu.log 2>&1; }}
+case $1 in
+on) on ;;
+off) off ;;
+cycle) off; on ;;
+*) echo "switch: no such state: $1" >&2; exit 2 ;;
+esac
+"""
+
+
+class BenchMachine:
+    """The machine, off until somebody switches it on; a context manager that leaves nothing.
+
+    Args:
+        place: an empty folder for its disk, its console and the switch.
+    """
+
+    def __init__(self, profile: GuestProfile, image: Image, place: Path) -> None:
+        self.place = place
+        self.switch = place / "switch"
+        self._holder = subprocess.Popen(["unshare", "-n", "cat"], stdin=subprocess.PIPE)
+        own = Path("/proc/self/ns/net").readlink()
+        self.netns = Path(f"/proc/{self._holder.pid}/ns/net")
+        deadline = Deadline.after(10)
+        while self.netns.readlink() == own:
+            assert not deadline.expired
+        for command in (
+            "ip link set lo up",
+            "ip tuntap add tap0 mode tap",
+            f"ip address add {_HOST}/24 dev tap0",
+            "ip link set tap0 up",
+        ):
+            subprocess.run([*self.inside, *command.split()], check=True, capture_output=True, timeout=20)
+        overlay = place / "disk.qcow2"
+        qemu_img.create_overlay(image.disk, overlay, Deadline.after(30))
+        qemu = (
+            "qemu-system-x86_64 -nodefaults -display none -machine q35 -accel tcg,thread=multi "
+            f"-cpu {profile.cpu_model} -smp 1 -m {profile.memory_mib} -kernel {image.kernel} -initrd {image.initrd} "
+            f"-append {shlex.quote(f'{image.cmdline} {guest_cmdline(ADDRESS)}')} "
+            f"-drive file={overlay},if=none,id=d,format=qcow2,cache=unsafe -device virtio-blk-pci,drive=d "
+            "-netdev tap,id=n,ifname=tap0,script=no,downscript=no -device virtio-net-pci,netdev=n "
+            f"-device virtio-rng-pci -serial file:{place / 'console.log'} -monitor none"
+        )
+        self.switch.write_text(_SWITCH.format(place=place, netns=self.netns, qemu=qemu))
+        self.switch.chmod(0o755)
+
+    @property
+    def inside(self) -> list[str]:
+        """What runs a command where the machine can be reached."""
+        return ["nsenter", f"--net={self.netns}"]
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, when it is on."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self.place / "qemu.pid").read_text())
+            os.kill(pid, 0)
+            return pid
+        return None
+
+    @property
+    def switched(self) -> list[str]:
+        """What the switch was asked for."""
+        log = self.place / "switch.log"
+        return log.read_text().split() if log.exists() else []
+
+    def __enter__(self) -> BenchMachine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+        assert self._holder.stdin is not None
+        self._holder.stdin.close()
+        self._holder.wait(10)
+        shutil.rmtree(self.place)
+
+
+class BenchCommand(LabCommand):
+    """`wsklab` in the namespace of the machine."""
+
+    def __init__(self, home: Path, folder: Path, machine: BenchMachine) -> None:
+        super().__init__(home, folder)
+        self._machine = machine
+
+    def argv(self, *words: str) -> list[str]:
+        """The command line."""
+        return [*self._machine.inside, *super().argv(*words)]
