@@ -212,7 +212,8 @@ def test_the_agent_answers_and_powers_off(home: Home, profile: GuestProfile, ima
             agent.settimeout(20)
             agent.connect(str(machine.agent))
             agent.sendall(b'{"execute": "guest-ping"}\n')
-            assert json.loads(agent.recv(4096)) == {"return": {}}
+            with agent.makefile("rb") as answers:
+                assert json.loads(answers.readline()) == {"return": {}}
             agent.sendall(b'{"execute": "guest-shutdown"}\n')
         assert machine.process.wait(Deadline.after(30)) == 0
     assert machine.console.contains("wsklab: power off")
