@@ -15,6 +15,8 @@ typedef struct SHIM_HANDLE SHIM_HANDLE;
 /* A user process, administrator or not; released with ShimProcessRelease. */
 PEPROCESS ShimProcessCreate(const char *name, ULONG id, BOOLEAN administrator);
 void ShimProcessRelease(PEPROCESS process);
+/* The calling thread acts for a user of another process from now on (NULL: for itself). */
+void ShimImpersonate(PEPROCESS process);
 
 /* Map the file and call its DriverEntry; *driver is NULL on failure, and everything that it had made is gone (checked). */
 NTSTATUS ShimDriverLoad(const char *file, const char *name, SHIM_DRIVER **driver);

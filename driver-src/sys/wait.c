@@ -12,7 +12,6 @@
 
 typedef struct WAIT {
     LIST_ENTRY Link;
-    BOOLEAN Linked;
     CLIENT *Client;
     PIRP Irp;
     WAIT_REQUEST Request;
@@ -58,10 +57,7 @@ static VOID NTAPI OnCancel(PDEVICE_OBJECT Device, PIRP Irp) {
     IoReleaseCancelSpinLock(Irp->CancelIrql);
     /* Whoever wanted to take it meanwhile found no cancel routine and left it to us. */
     KeAcquireSpinLock(&wait->Client->Lock, &irql);
-    if (wait->Linked) {
-        RemoveEntryList(&wait->Link);
-        wait->Linked = FALSE;
-    }
+    RemoveEntryList(&wait->Link);
     KeReleaseSpinLock(&wait->Client->Lock, irql);
     Complete(wait, STATUS_CANCELLED, 0);
 }
@@ -72,7 +68,6 @@ _Requires_lock_held_(Wait->Client->Lock) static BOOLEAN Take(WAIT *Wait) {
         return FALSE;
     }
     RemoveEntryList(&Wait->Link);
-    Wait->Linked = FALSE;
     return TRUE;
 }
 
@@ -171,7 +166,6 @@ _Use_decl_annotations_ NTSTATUS WaitSubmit(CLIENT *Client, PIRP Irp, const WAIT_
     }
     IoMarkIrpPending(Irp);
     IoSetCancelRoutine(Irp, OnCancel);
-    wait->Linked = TRUE;
     InsertTailList(&Client->Waits, &wait->Link);
     if (Irp->Cancel && Take(wait)) {
         /* Cancelled before it had a routine: nobody else will complete it. */

@@ -118,6 +118,9 @@ void Disturb(SOURCE *source) {
         break;
     }
     default:
+        if (which % 24 == 5) {
+            WskpKnobEmptyEvents(which > 100);
+        }
         if (which > 200 && g_Handles[which % HANDLES] != NULL) {
             ShimClose(g_Handles[which % HANDLES]);
             g_Handles[which % HANDLES] = NULL;

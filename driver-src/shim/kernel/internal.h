@@ -80,6 +80,7 @@ struct _KTHREAD {
     void *StackPointer;
     void *FakeStack;
     BOOLEAN Marked;
+    PACCESS_TOKEN Impersonates; /* NULL: itself */
 
     KIRQL Irql;
     HELD_LOCK Held[MAX_HELD];

@@ -40,7 +40,7 @@ static ULONG64 g_Base; /* plain mode: the host's clock at the start */
 #define BEGINNING (1000 * NANOSECONDS)
 
 static BOOLEAN IsReady(const SHIM_THREAD *thread);
-static void Switch(SHIM_THREAD *self);
+static void SwitchTo(SHIM_THREAD *self, SHIM_THREAD *next);
 
 static ULONG64 HostNow(void) {
     struct timespec now;
@@ -62,6 +62,10 @@ void SchedLimit(ULONG64 nanoseconds) {
     g_Limit = nanoseconds == 0 ? 0 : g_Now + nanoseconds;
 }
 
+static ULONG FirstPriority(void) {
+    return g_Priorities ? 1000 + SchedRandom(1000) : 0;
+}
+
 void SchedReseed(void) {
     static const ULONG oneIn[] = {2, 4, 16, 64};
 
@@ -73,27 +77,34 @@ void SchedReseed(void) {
     g_Priorities = SchedRandom(4) == 0;
     g_Picks = 0;
     g_Trace = 0xCBF29CE484222325ull;
+    SchedLock();
+    for (PLIST_ENTRY entry = g_Threads.Flink; entry != &g_Threads; entry = entry->Flink) {
+        CONTAINING_RECORD(entry, SHIM_THREAD, Link)->Priority = FirstPriority();
+    }
+    SchedUnlock();
 }
 
-static BOOLEAN OthersAreReady(const SHIM_THREAD *self) {
+static SHIM_THREAD *AnotherThatIsReady(const SHIM_THREAD *self) {
     for (PLIST_ENTRY entry = g_Threads.Flink; entry != &g_Threads; entry = entry->Flink) {
-        const SHIM_THREAD *thread = CONTAINING_RECORD(entry, SHIM_THREAD, Link);
+        SHIM_THREAD *thread = CONTAINING_RECORD(entry, SHIM_THREAD, Link);
         if (thread != self && IsReady(thread)) {
-            return TRUE;
+            return thread;
         }
     }
-    return FALSE;
+    return NULL;
 }
 
 void SchedSettle(void) {
     SHIM_THREAD *self = ThreadSelf();
+    SHIM_THREAD *next;
 
     if (!g_Options.Deterministic) {
         return;
     }
     SchedLock();
-    while (OthersAreReady(self)) {
-        Switch(self);
+    /* Not drawn: a caller whose priority is the highest would draw itself for ever. */
+    while ((next = AnotherThatIsReady(self)) != NULL) {
+        SwitchTo(self, next);
     }
     g_Now = (g_Now / NANOSECONDS + 1) * NANOSECONDS;
     SchedUnlock();
@@ -276,18 +287,23 @@ static void WaitForTurn(SHIM_THREAD *self) {
     PagedForbid(self->Irql >= DISPATCH_LEVEL);
 }
 
-/* With the lock: let the next one run; returns when it is the caller's turn again. */
+/* With the lock: let another one run; returns when it is the caller's turn again. */
+static void SwitchTo(SHIM_THREAD *self, SHIM_THREAD *next) {
+    g_Current = next;
+    if (FibersUsed()) {
+        FiberSwitch(self, next);
+    } else {
+        pthread_cond_signal(&next->Wake);
+    }
+    WaitForTurn(self);
+}
+
+/* With the lock: the next one's turn, which may be the caller. */
 static void Switch(SHIM_THREAD *self) {
     SHIM_THREAD *next = Pick();
 
     if (next != self) {
-        g_Current = next;
-        if (FibersUsed()) {
-            FiberSwitch(self, next);
-        } else {
-            pthread_cond_signal(&next->Wake);
-        }
-        WaitForTurn(self);
+        SwitchTo(self, next);
     }
 }
 
@@ -347,7 +363,7 @@ void SchedWake(SHIM_THREAD *thread) {
 
 void SchedAdd(SHIM_THREAD *thread) {
     thread->State = THREAD_READY;
-    thread->Priority = g_Priorities ? 1000 + SchedRandom(1000) : 0;
+    thread->Priority = FirstPriority();
     InsertTailList(&g_Threads, &thread->Link);
     if (g_Current == NULL) {
         g_Current = thread;

@@ -292,10 +292,15 @@ void ShimProcessRelease(PEPROCESS process) {
     ObjectDrop(process);
 }
 
+void ShimImpersonate(PEPROCESS process) {
+    ThreadSelf()->Impersonates = process != NULL ? process->Token : NULL;
+}
+
 VOID NTAPI SeCaptureSubjectContext(PSECURITY_SUBJECT_CONTEXT SubjectContext) {
     ShimRequireIrql("SeCaptureSubjectContext", PASSIVE_LEVEL);
     memset(SubjectContext, 0, sizeof(*SubjectContext));
     SubjectContext->PrimaryToken = ThreadSelf()->Process->Token;
+    SubjectContext->ClientToken = ThreadSelf()->Impersonates;
 }
 
 VOID NTAPI SeReleaseSubjectContext(PSECURITY_SUBJECT_CONTEXT SubjectContext) {

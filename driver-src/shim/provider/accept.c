@@ -121,6 +121,7 @@ KIRQL WskpListenerAcceptCall(WSKP_SOCKET *listener, KIRQL level, KIRQL irql) {
     PVOID context = MutantIs("WSK-CTX-001/context-lost") ? NULL : listener->Context;
     UCHAR local[WSKLAB_SOCKADDR_IN6_SIZE], remote[WSKLAB_SOCKADDR_IN6_SIZE];
     WSKP_SOCKET *socket;
+    BOOLEAN empty = WskpKnobsEventsAreEmpty();
     WSKP_CALLBACK callback;
     NTSTATUS status;
 
@@ -137,11 +138,14 @@ KIRQL WskpListenerAcceptCall(WSKP_SOCKET *listener, KIRQL level, KIRQL irql) {
     WskpAddressWrite((PSOCKADDR)local, &socket->Local);
     WskpAddressWrite((PSOCKADDR)remote, MutantIs("WSK-ACC-006/own-address") ? &socket->Local : &socket->Remote);
     WskpCallbackBegin(&callback, listener, WSK_EVENT_ACCEPT, "WskAcceptEvent", level, irql);
-    status = dispatch->WskAcceptEvent(context, WskpCallbackFlags(level), (PSOCKADDR)local, (PSOCKADDR)remote, &socket->Public,
-                                      &acceptedContext, &acceptedDispatch);
+    status = dispatch->WskAcceptEvent(context, WskpCallbackFlags(level), empty ? NULL : (PSOCKADDR)local, empty ? NULL : (PSOCKADDR)remote,
+                                      empty ? NULL : &socket->Public, &acceptedContext, &acceptedDispatch);
     irql = WskpCallbackEnd(&callback);
     switch (status) {
     case STATUS_SUCCESS:
+        if (empty) {
+            WskpClientError("WSK-ACC-006", "WskAcceptEvent takes a connection that was not there");
+        }
         Taken(listener, socket, acceptedContext, acceptedDispatch);
         break;
     case STATUS_REQUEST_NOT_ACCEPTED:

@@ -297,6 +297,7 @@ KIRQL WskpDatagramReceiveCall(WSKP_SOCKET *socket, KIRQL level, KIRQL irql) {
     const WSK_CLIENT_DATAGRAM_DISPATCH *dispatch = socket->ClientDispatch;
     PVOID context = MutantIs("WSK-CTX-002/context-lost") ? NULL : socket->Context;
     LIST_ENTRY list = {&list, &list};
+    BOOLEAN empty = WskpKnobsEventsAreEmpty();
     WSKP_CALLBACK callback;
     NTSTATUS status;
     ULONG kind;
@@ -310,8 +311,12 @@ KIRQL WskpDatagramReceiveCall(WSKP_SOCKET *socket, KIRQL level, KIRQL irql) {
     }
     socket->Datagram.Indicating = TRUE;
     WskpCallbackBegin(&callback, socket, WSK_EVENT_RECEIVE_FROM, "WskReceiveFromEvent", level, irql);
-    status = dispatch->WskReceiveFromEvent(context, WskpCallbackFlags(level) | kind, &IndicationAt(list.Flink)->Public.Datagram);
+    status = dispatch->WskReceiveFromEvent(context, WskpCallbackFlags(level) | kind,
+                                           empty ? NULL : &IndicationAt(list.Flink)->Public.Datagram);
     irql = WskpCallbackEnd(&callback);
+    if (empty && status == STATUS_PENDING) {
+        WskpClientError("WSK-DGRAM-010", "WskReceiveFromEvent keeps a datagram that was not there");
+    }
     socket->Datagram.Indicating = FALSE;
     Settle(socket, &list, status);
     WskpSocketProgress(socket);

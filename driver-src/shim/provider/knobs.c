@@ -21,6 +21,7 @@ static WSKP_ORDER Orders[WSKP_OPERATION_COUNT];
 static FAULT Faults[WSKP_OPERATION_COUNT + 1]; /* the last: any operation */
 static WSKP_IRQL Irql;
 static BOOLEAN NotReady;
+static BOOLEAN Empty;
 static ULONG64 Seed = DEFAULT_SEED;
 
 void WskpKnobsReset(void) {
@@ -29,6 +30,7 @@ void WskpKnobsReset(void) {
     RtlZeroMemory(Faults, sizeof(Faults));
     Irql = WSKP_IRQL_USUAL;
     NotReady = FALSE;
+    Empty = FALSE;
     Seed = DEFAULT_SEED;
     WskpUnlock(irql);
 }
@@ -73,6 +75,14 @@ BOOLEAN WskpKnobFaultInWords(const char *words) {
 
 void WskpKnobIrql(WSKP_IRQL irql) {
     Irql = irql;
+}
+
+void WskpKnobEmptyEvents(BOOLEAN empty) {
+    Empty = empty;
+}
+
+BOOLEAN WskpKnobsEventsAreEmpty(void) {
+    return Empty;
 }
 
 void WskpKnobSeed(ULONG64 seed) {

@@ -38,6 +38,8 @@ void WskpKnobFault(WSKP_OPERATION operation, ULONG nth, WSKP_FAULT fault, NTSTAT
 BOOLEAN WskpKnobFaultInWords(const char *words);
 /* At which level completions and event callbacks come that the caller's thread does not run itself. */
 void WskpKnobIrql(WSKP_IRQL irql);
+/* The sockets have failed: accept, receive and receive-from events come with NULL in the place of what they tell of. */
+void WskpKnobEmptyEvents(BOOLEAN empty);
 /* The seed of WskpDraw. */
 void WskpKnobSeed(ULONG64 seed);
 /* WskCaptureProviderNPI finds no provider until it is switched on again (REG-005, REG-006, DET-006). */
@@ -52,5 +54,6 @@ WSKP_ORDER WskpKnobsUsualOrder(WSKP_OPERATION operation, NTSTATUS status);
 WSKP_FAULT WskpKnobsFaultOf(WSKP_OPERATION operation, NTSTATUS *status, ULONG *delayMs);
 KIRQL WskpKnobsCalloutIrql(const char *what);
 BOOLEAN WskpKnobsProviderReady(void);
+BOOLEAN WskpKnobsEventsAreEmpty(void);
 
 #endif

@@ -303,6 +303,7 @@ KIRQL WskpStreamReceiveCall(WSKP_SOCKET *socket, KIRQL level, KIRQL irql) {
     LIST_ENTRY list = {&list, &list};
     SIZE_T indicated, accepted;
     ULONG calls = stream->ReceiveCalls;
+    BOOLEAN empty = WskpKnobsEventsAreEmpty();
     WSKP_CALLBACK callback;
     NTSTATUS status;
 
@@ -313,14 +314,18 @@ KIRQL WskpStreamReceiveCall(WSKP_SOCKET *socket, KIRQL level, KIRQL irql) {
         WskpPollerRetry();
         return irql;
     }
-    accepted = indicated;
+    accepted = empty ? 0 : indicated;
     stream->Indicating = TRUE;
     WskpCallbackBegin(&callback, socket, WSK_EVENT_RECEIVE, "WskReceiveEvent", level, irql);
-    status = dispatch->WskReceiveEvent(context, flags, &CONTAINING_RECORD(list.Flink, WSKP_INDICATION, Link)->Public.Stream,
-                                       MutantIs("WSK-DATA-013/one-less") ? indicated - 1 : indicated, &accepted);
+    status = dispatch->WskReceiveEvent(context, flags,
+                                       empty ? NULL : &CONTAINING_RECORD(list.Flink, WSKP_INDICATION, Link)->Public.Stream,
+                                       accepted - (MutantIs("WSK-DATA-013/one-less") ? 1 : 0), &accepted);
     irql = WskpCallbackEnd(&callback);
     stream->Indicating = FALSE;
-    accepted = Taken(socket, &list, status, indicated, accepted);
+    if (empty && status == STATUS_PENDING) {
+        WskpClientError("WSK-DATA-013", "WskReceiveEvent keeps an indication that was not there");
+    }
+    accepted = Taken(socket, &list, status, empty ? 0 : indicated, accepted);
     if (!WskpSocketIsClosing(socket) && NT_SUCCESS(stream->Broken)) { /* else there is no stash any more */
         Consume(socket, accepted);
         /* A WskReceive that came meanwhile is the one that ends the pause. */

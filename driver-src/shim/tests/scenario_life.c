@@ -367,6 +367,8 @@ SCENARIO_WITH(LikeWine, SCENARIO_LIKE_WINE) {
     Listener(u, 1, FULL, 1);
     Start(u, OP(ACCEPT, .socket = 1, .new_socket = 2));
     Do(u, OP(CLOSE, .socket = 1));
+    Listener(u, 3, FULL, 3);
+    Start(u, OP(CLOSE, .socket = 3, .switches = WSKLAB_SWITCH_HELD));
     Conversation(u);
 }
 
