@@ -529,7 +529,7 @@ def test_gone(guest, observe):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_guest_of_a_failed_case_is_kept(runs: Runs, workers: int) -> None:
-    """It is in the document with the command that enters it; the next case runs on another guest."""
+    """It is in the document with the command that enters it; whatever starts later runs on another guest."""
     text = CASES + "    assert False, 'it failed'\n"
     document = runs.run(text + LATER, keep_failed=True, workers=workers)
     assert document.exit_code == 1
@@ -540,7 +540,9 @@ def test_the_guest_of_a_failed_case_is_kept(runs: Runs, workers: int) -> None:
     assert kept.enter == f"wsklab ssh {kept.name}"
     assert kept.enter in (runs.folder / "results" / "r1" / "matrix.html").read_text()
     assert lines["test_later"].verdict is CaseVerdict.PASSED
-    assert lines["test_later"].guest != kept.name
+    # a second worker may have been given the exclusive case while the first one still came up
+    early = workers > 1 and lines["test_later"].started < lines["test_create"].started
+    assert early or lines["test_later"].guest != kept.name
     assert runs.provider is not None
     assert [own.name for own in runs.provider.kept] == [kept.name]
 
