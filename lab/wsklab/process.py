@@ -39,6 +39,7 @@ _PACKAGES: Final[Mapping[str, str]] = MappingProxyType(
         "convert": "imagemagick",
         "dnsmasq": "dnsmasq-base",
         "dpkg-deb": "dpkg",
+        "gcc": "gcc",
         "ip": "iproute2",
         "iptables": "iptables",
         "ld.lld": "lld",

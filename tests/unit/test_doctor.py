@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from wsklab.assumptions import load_assumptions
-from wsklab.cli.checks import Check, host_checks, lab_checks, missing_fixes
+from wsklab.cli.checks import Check, host_checks, lab_checks, missing_fixes, shim_check
 from wsklab.cli.main import main
 from wsklab.cli.output import Output
 from wsklab.cli.report import windows_report
@@ -276,3 +276,34 @@ def test_what_was_seen_of_windows(tmp_path: Path) -> None:
     assert rows["evaluation-media-want-no-key"] == "disputed"
     assert rows["driver-verifier"] == "open"
     assert "- failed installation of ws2019: waits:winpe: r (medium m)" in lines
+
+
+def test_the_compiler_of_the_shim_is_tried_when_it_is_asked_for(tmp_path: Path) -> None:
+    """A program that the sanitizers must stop is made and run; without --shim nothing is compiled."""
+    names = [check["name"] for check in json.loads(call(FakeServices(tmp_path), "--json")[1])["checks"]]
+    document = json.loads(call(FakeServices(tmp_path), "--json", "--shim")[1])
+    check = next(check for check in document["checks"] if check["name"] == "shim")
+
+    assert "shim" not in names
+    assert check == {"name": "shim", "ok": True, "detail": "gcc, with AddressSanitizer and UBSan", "fix": ""}
+
+
+def test_without_the_compiler_its_package_is_named(tmp_path: Path) -> None:
+    """Missing, or without its sanitizers."""
+    check = shim_check(environ={"PATH": str(tmp_path)})
+
+    assert not check.ok
+    assert "gcc" in check.detail
+    assert check.repair == ("apt-get", "install", "--no-install-recommends", "-y", "gcc", "libc6-dev")
+    assert check.fix == " ".join(check.repair)
+
+
+def test_sanitizers_that_stop_nothing_are_seen(tmp_path: Path) -> None:
+    """A compiler that takes the options and leaves the checks out."""
+    compiler = tmp_path / "gcc"
+    compiler.write_text('#!/bin/sh\nexec /usr/bin/gcc "$3" -o "$5"\n')
+    compiler.chmod(0o755)
+    check = shim_check(environ={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+
+    assert (check.ok, check.repair) == (False, ())
+    assert "not stopped" in check.detail

@@ -9,19 +9,22 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from wsklab.errors import LabError
+from wsklab.deadline import Deadline
+from wsklab.errors import HostCommandError, LabError
+from wsklab.process import run
 
 if TYPE_CHECKING:
     from wsklab.assemble import Lab
     from wsklab.config import LabConfig
 
-__all__ = ["PROGRAMS", "SLOW_CAPABILITIES_S", "Check", "host_checks", "lab_checks"]
+__all__ = ["PROGRAMS", "SLOW_CAPABILITIES_S", "Check", "host_checks", "lab_checks", "shim_check"]
 
 #: Programs that the lab calls, and the Debian package of each.
 PROGRAMS: dict[str, str] = {
@@ -88,6 +91,40 @@ def lab_checks(lab: Lab, *, reprobe: bool) -> list[Check]:
     checks += _windows(lab)
     checks.append(_acceleration(lab, reprobe=reprobe))
     return checks
+
+
+#: Adds one or, with an argument, too much: which a sanitizer has to stop.
+_WRONG_PROGRAM = "int main(int count, char **words) { (void)words; return (2147483646 + count) == 0 ? 1 : 0; }\n"
+_COMPILE_S = 60.0
+
+
+def shim_check(*, environ: Mapping[str, str | None] | None = None) -> Check:
+    """Whether this host builds and runs guests of kind shim: a compiler whose sanitizers work.
+
+    Args:
+        environ: variables laid over the lab's own, in tests.
+    """
+    argv = ("apt-get", "install", "--no-install-recommends", "-y", "gcc", "libc6-dev")
+    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    with tempfile.TemporaryDirectory() as made:
+        source = Path(made) / "wrong.c"
+        program = Path(made) / "wrong"
+        source.write_text(_WRONG_PROGRAM, encoding="ascii")
+        try:
+            run(["gcc", *flags, source, "-o", program], deadline=Deadline.after(_COMPILE_S), env=environ)
+            right = run([program], deadline=Deadline.after(_COMPILE_S), check=False)
+            wrong = run([program, "more"], deadline=Deadline.after(_COMPILE_S), check=False)
+        except HostCommandError as error:
+            detail = f"guests of kind shim cannot be built: {error.message}: {error.why}"
+            return Check(name="shim", ok=False, detail=detail, fix=" ".join(argv), repair=argv)
+    if right.exit_code == 0 and wrong.exit_code != 0 and "signed integer overflow" in wrong.stderr:
+        return Check(name="shim", ok=True, detail="gcc, with AddressSanitizer and UBSan")
+    return Check(
+        name="shim",
+        ok=False,
+        detail="a program that gcc's sanitizers must stop was not stopped, or one that they must not was",
+        fix="AddressSanitizer needs /proc, ptrace-free processes and no limit on address space (ulimit -v unlimited)",
+    )
 
 
 def _release(root: Path) -> Check:

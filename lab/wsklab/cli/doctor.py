@@ -32,18 +32,19 @@ def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Run the commands that mend what is missing.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Print a Markdown report for an issue.")] = False,
     reprobe: Annotated[bool, typer.Option("--reprobe", help="Probe the acceleration again.")] = False,
+    shim: Annotated[bool, typer.Option("--shim", help="Check what guests of kind shim need, too.")] = False,
 ) -> int:
     """Run every check; a failed one is exit code 3."""
     from wsklab.cli.checks import missing_fixes
 
     config = cli.config()
-    checks, acceleration, mode = _look(cli, config, reprobe=reprobe)
+    checks, acceleration, mode = _look(cli, config, reprobe=reprobe, shim=shim)
     if fix:
         repairable = missing_fixes(checks)
         for check in repairable:
             _repair(cli, check)
         if repairable:
-            checks, acceleration, mode = _look(cli, config, reprobe=reprobe)
+            checks, acceleration, mode = _look(cli, config, reprobe=reprobe, shim=shim)
     cli.output.document(
         {
             "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail, "fix": c.fix} for c in checks],
@@ -59,19 +60,20 @@ def doctor(
     return exits.OK if all(check.ok for check in checks) else exits.LAB
 
 
-def _look(cli: Runtime, config: LabConfig, *, reprobe: bool) -> tuple[list[Check], str, str]:
+def _look(cli: Runtime, config: LabConfig, *, reprobe: bool, shim: bool) -> tuple[list[Check], str, str]:
     """All checks; those that need the lab are one failed check when the lab cannot be put together."""
-    from wsklab.cli.checks import Check, host_checks, lab_checks
+    from wsklab.cli.checks import Check, host_checks, lab_checks, shim_check
 
+    asked = [shim_check()] if shim else []
     try:
         with cli.services.lab(config) as lab:
-            checks = host_checks(config, lab.home.root)
+            checks = host_checks(config, lab.home.root) + asked
             checks += lab_checks(lab, reprobe=reprobe)
             return checks, str(lab.acceleration), str(lab.choice.mode)
     except LabError as error:
         home = config.home or cli.user_home
         broken = Check(name="lab", ok=False, detail=f"{error.message}: {error.why}", fix=error.fix)
-        return [*host_checks(config, home), broken], "tcg", str(config.mode)
+        return [*host_checks(config, home), *asked, broken], "tcg", str(config.mode)
 
 
 def _repair(cli: Runtime, check: Check) -> None:
