@@ -52,7 +52,8 @@ def running_guests() -> list[dict[str, Any]]:
         raise SystemExit(f"guests.py: {shlex.join(argv)} gave no document: {error}") from error
     if "error" in document:
         raise SystemExit(f"guests.py: {shlex.join(argv)}: {document['error']['message']}")
-    return [row for row in document["guests"] if row["state"] == "running"]
+    # nobody says of a machine that exists already whether it is on: it is asked
+    return [row for row in document["guests"] if row["state"] == "running" or row["method"] == "static"]
 
 
 def wsklab() -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from wsklab.errors import DeadlineExceeded, GuestError, HostError, LabError
 from wsklab.guest import Guest
 from wsklab.picture import as_png
 from wsklab.symbols import symbol_at
+from wsklab.trace import fetch_trace
 from wsklab.wine_crash import find_wine_crash
 
 __all__ = ["Collector", "way_in"]
@@ -32,6 +33,8 @@ __all__ = ["Collector", "way_in"]
 _SOURCE_S: Final = 3.0
 #: Reading a dump out of a guest's disk and looking through it.
 _DUMP_S: Final = 120.0
+#: Ending a trace session and copying its file.
+_TRACE_S: Final = 30.0
 
 _WINE_LOG: Final = (
     "linux: cat $(ls -t /var/log/wsklab/crash-*.log 2>/dev/null | head -n 1) /dev/null | tail -c 40000; "
@@ -70,12 +73,21 @@ class Collector:
     Args:
         symbols: the debug file of the driver that the guest runs; None where there is none.
         driver: the file name that the driver's image begins with, without its suffix.
+        trace: the providers that guests are traced by.
     """
 
-    def __init__(self, timeouts: Timeouts, *, symbols: Path | None = None, driver: str = "wsklab") -> None:
+    def __init__(
+        self,
+        timeouts: Timeouts,
+        *,
+        symbols: Path | None = None,
+        driver: str = "wsklab",
+        trace: Sequence[str] = (),
+    ) -> None:
         self._timeouts = timeouts
         self._symbols = symbols
         self._driver = driver
+        self._trace = tuple(trace)
 
     def collect(
         self, guest: Guest, report: CrashReport | None, folder: Path, *, capture: Capture | None
@@ -103,6 +115,7 @@ class Collector:
             (kept.path / "screen.png").write_bytes(as_png(guest.domain.screenshot()))
         if report is None or report.cause is not Cause.KERNEL_CRASH:
             log = self._log(guest, kept, sources)
+            self._take_trace(guest, kept, sources)
             if report is not None and report.fault is Fault.CRASHED:
                 final = self._placed(report, log)
         elif guest.record.kind == "windows":
@@ -121,6 +134,15 @@ class Collector:
             sources.append(f"{name}: by {which}")
             return said.stdout
         return ""
+
+    def _take_trace(self, guest: Guest, kept: EvidenceFolder, sources: list[str]) -> None:
+        """What the providers said of the guest since it was ready, or since it was last taken."""
+        if not self._trace:
+            return
+        deadline = self._timeouts.after(_TRACE_S)
+        with _telling(sources, "trace"), guest.open_channel(deadline) as channel:
+            fetch_trace(channel, self._trace, kept.path / "trace.etl", deadline)
+            sources.append(f"trace: trace.etl of {', '.join(self._trace)}")
 
     def _placed(self, report: CrashReport, log: str) -> CrashReport:
         """The report of a crash with the place that the log names, in the driver's own words where it is the driver."""

@@ -42,6 +42,9 @@ class MachineMark:
     def holds(self) -> bool:
         """Whether it still keeps others out."""
         home = Home(root=self.home, id=self.metadata.home)
+        with contextlib.suppress(PermissionError):
+            if not (self.home / "home.json").exists():
+                return False  # the whole home was removed, and nobody could give the machine back
 
         def alive(run: str) -> bool:
             try:

@@ -13,7 +13,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,12 +32,14 @@ from wsklab.lease import SlotTable
 from wsklab.lease_protocol import GuestHandle, KeptGuest
 from wsklab.machine import Machine
 from wsklab.service import DriverService
+from wsklab.trace import remove_trace, start_trace
 
 __all__ = ["MachinePool"]
 
 _log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 3.0
+_TRACE_S: Final = 60.0
 _MINIDUMPS: Final = r"C:\Windows\Minidump"
 
 
@@ -51,7 +53,7 @@ class MachinePool:
         package: the driver that is loaded before a machine counts as ready.
         slots: what every guest is given back with.
         evidence: a directory for what is to be said about a machine that was renewed.
-        symbols, verifier: as in `GuestPool`.
+        symbols, verifier, trace: as in `GuestPool`.
 
     Raises:
         LeaseUnavailable: one of them is in use; then none is claimed.
@@ -68,12 +70,14 @@ class MachinePool:
         evidence: Path,
         symbols: Path | None = None,
         verifier: str = "off",
+        trace: Sequence[str] = (),
     ) -> None:
         self._package = package
         self._slots = slots
         self._evidence = evidence
         self._symbols = symbols
         self._verifier = verifier
+        self._trace = tuple(trace)
         self._numbers = itertools.count(1)
         self._machines: dict[str, Machine] = {}
         self._of: dict[str, Machine] = {}
@@ -118,6 +122,8 @@ class MachinePool:
             DeviceClient.open(channel, timeouts.after(10), command=f"{WSKCTL} stdio") as client,
         ):
             hello = client.hello
+            if self._trace:
+                start_trace(channel, self._trace, timeouts.after(_TRACE_S))
         ready_s = machine.age_s
         machine.remember(ready_s=round(ready_s, 3))
         # a name is never used twice: workers may still know the machine as it was before it was renewed
@@ -180,7 +186,8 @@ class MachinePool:
             with self._lock:
                 self._reports[name] = report
         died = report is not None and report.cause is Cause.KERNEL_CRASH
-        collector = Collector(machine.timeouts, symbols=self._symbols, driver=self._package.image.stem.lower())
+        driver = self._package.image.stem.lower()
+        collector = Collector(machine.timeouts, symbols=self._symbols, driver=driver, trace=self._trace)
         final = collector.collect(machine, None if died else report, kept.path, capture=None)
         if died and report is not None:
             final = dataclasses.replace(report, final=True)
@@ -279,6 +286,8 @@ class MachinePool:
             return ""  # the next user renews it before anything else
         try:
             with machine.open_channel(machine.timeouts.after(15)) as channel:
+                if self._trace:
+                    remove_trace(channel, machine.timeouts.after(_TRACE_S))
                 service = DriverService(channel, self._package.service)
                 undeploy(channel, service, machine.timeouts, own=is_own(self._package))
         except LabError as error:

@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from wsklab import network
@@ -33,11 +33,14 @@ from wsklab.lease import DEFAULT_TTL, SlotTable, expiry_after
 from wsklab.lease_protocol import GuestHandle, KeptGuest, lost_mark
 from wsklab.profile import GuestProfile
 from wsklab.spares import rest, rouse
+from wsklab.trace import start_trace
 
 __all__ = ["GuestPool"]
 
 _log = logging.getLogger(__name__)
 
+# Beginning a trace takes a dozen commands.
+_TRACE_S = 60.0
 # How long guests in the making get to be removed.
 _CLOSE_S = 30.0
 # How often each guest's processor time is looked at, and for how long it is remembered that it stood still.
@@ -67,6 +70,7 @@ class GuestPool:
         spares: how many ready, paused guests of a profile are kept once one of it had to be replaced.
         symbols: the debug file of the driver in the package; None where there is none.
         verifier: how Driver Verifier watches the driver; only guests of kind windows have it.
+        trace: providers of Event Tracing that each guest is traced by; likewise.
     """
 
     def __init__(
@@ -84,9 +88,11 @@ class GuestPool:
         spares: int = 0,
         symbols: Path | None = None,
         verifier: str = "off",
+        trace: Sequence[str] = (),
     ) -> None:
         self._profiles = profiles
         self._verifier = verifier
+        self._trace = tuple(trace)
         self._start = start
         self._stop = stop
         self._spares_wanted = spares
@@ -103,7 +109,7 @@ class GuestPool:
         self._seen: dict[str, list[DomainEvent]] = {}
         self._guests: dict[str, Guest] = {}
         self._kept: dict[str, Guest] = {}
-        self._collector = Collector(timeouts, symbols=symbols, driver=package.image.stem.lower())
+        self._collector = Collector(timeouts, symbols=symbols, driver=package.image.stem.lower(), trace=trace)
         self._captures: dict[str, Capture] = {}
         self._reports: dict[str, CrashReport] = {}
         #: successors of guests that are lost: those in the making, and those that wait to be asked for
@@ -269,6 +275,8 @@ class GuestPool:
             ready_s = guest.age_s
             if not loaded:
                 deploy(channel, self._package, self._timeouts, fresh=True)
+            if self._trace:
+                start_trace(channel, self._trace, self._timeouts.after(_TRACE_S))
             with DeviceClient.open(channel, self._timeouts.after(10), command=f"{WSKCTL} stdio") as client:
                 hello = client.hello
         guest.remember(ready_s=round(ready_s, 3))

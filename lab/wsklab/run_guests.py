@@ -16,6 +16,7 @@ from wsklab.pool import GuestPool
 from wsklab.profile import GuestProfile
 from wsklab.shim_pool import MixedPool, ShimPool
 from wsklab.toolchain import BuildResult, ShimBuild
+from wsklab.trace import require_tracing
 from wsklab.verifier import require_ability
 
 __all__ = ["RunDrivers", "run_provider", "run_timeouts", "wants_several"]
@@ -86,6 +87,7 @@ def run_provider(
     evidence: Path,
     cases: Sequence[Path] = (),
     verifier: str = "off",
+    trace: Sequence[str] = (),
 ) -> GuestProvider:
     """The provider of a run's guests. The hypervisor is connected only where a profile needs it.
 
@@ -94,12 +96,15 @@ def run_provider(
         cases: files and folders of the cases: where one of them leases several guests, all guests of the run can
             reach each other; else each fork has a wire of its own.
         verifier: how Driver Verifier watches the driver.
+        trace: providers of Event Tracing that guests are traced by.
 
     Raises:
-        UsageError: guests of a profile do not have this verifier mode.
+        UsageError: guests of a profile do not have this verifier mode, or cannot be traced.
     """
-    for profile in profiles if verifier != "off" else ():
-        require_ability(profile, verifier)
+    for profile in profiles:
+        require_tracing(profile, trace)
+        if verifier != "off":
+            require_ability(profile, verifier)
     machines = {profile.name: profile for profile in profiles if profile.has_image}
     processes = {profile.name: profile for profile in profiles if profile.kind == "shim"}
     static = tuple(profile.name for profile in profiles if profile.static)
@@ -125,6 +130,7 @@ def run_provider(
             evidence=evidence,
             symbols=_symbols(drivers),
             verifier=verifier,
+            trace=trace,
         )
         makers.update(dict.fromkeys(static, there))
     if machines and drivers.windows is not None:
@@ -141,6 +147,7 @@ def run_provider(
             evidence=evidence,
             symbols=_symbols(drivers),
             verifier=verifier,
+            trace=trace,
         )
         makers.update(dict.fromkeys(machines, pool))
     return MixedPool(makers)

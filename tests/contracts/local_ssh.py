@@ -48,6 +48,12 @@ class _Session(paramiko.ServerInterface):
         return True
 
 
+class _Handle(paramiko.SFTPHandle):
+    def chattr(self, attr: paramiko.SFTPAttributes) -> int:
+        """scp sets size, mode and times at the end; none of it matters here."""
+        return paramiko.SFTP_OK
+
+
 class _Files(paramiko.SFTPServerInterface):
     def __init__(self, server: paramiko.ServerInterface, *, root: Path) -> None:
         super().__init__(server)
@@ -67,7 +73,7 @@ class _Files(paramiko.SFTPServerInterface):
             file = os.fdopen(os.open(self._path(path), flags, 0o600), "wb" if flags & os.O_WRONLY else "rb")
         except OSError as error:
             return paramiko.SFTPServer.convert_errno(error.errno)
-        handle = paramiko.SFTPHandle(flags)
+        handle = _Handle(flags)
         handle.readfile = handle.writefile = file
         return handle
 
@@ -78,6 +84,14 @@ class _Files(paramiko.SFTPServerInterface):
     def posix_rename(self, oldpath: str, newpath: str) -> int:
         self._path(oldpath).replace(self._path(newpath))
         return paramiko.SFTP_OK
+
+
+class _Sftp(paramiko.SFTPServer):
+    def start_subsystem(self, name: str, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
+        """Until its input ends; with an exit code, which scp waits for."""
+        super().start_subsystem(name, transport, channel)
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            channel.send_exit_status(0)
 
 
 class LocalSsh:
@@ -168,7 +182,7 @@ class LocalSsh:
             transport = paramiko.Transport(connection)
             transport.set_log_channel("wsklab.tests.local_ssh")
             transport.add_server_key(self._host_key)
-            transport.set_subsystem_handler("sftp", paramiko.SFTPServer, _Files, root=self.root)
+            transport.set_subsystem_handler("sftp", _Sftp, _Files, root=self.root)
             self._transports.append((transport, connection))
             with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
                 transport.start_server(server=_Session(self))

@@ -50,6 +50,7 @@ class WindowsShell:
         restarts: whether `shutdown /r` restarts.
         open_handles: deleting a service only marks it.
         dumps: small dumps, the newest last.
+        providers: registered providers of Event Tracing; session: those of the session that runs, into `traced`.
     """
 
     load: Callable[[str], int] = lambda _path: 0
@@ -70,6 +71,9 @@ class WindowsShell:
     pnputil_code: int = 0
     history: list[str] = field(default_factory=list)
     dumps: list[str] = field(default_factory=list)
+    providers: dict[str, str] = field(default_factory=dict)
+    session: list[str] = field(default_factory=list)
+    traced: str = ""
 
     def run(self, line: str) -> tuple[int, str, str]:
         """Exit code, standard output, standard error of a command line."""
@@ -149,6 +153,13 @@ class WindowsShell:
         if verb == "add":
             self.registry[key.lower(), name.lower()] = (words[words.index("/t") + 1], words[words.index("/d") + 1])
             return 0, "The operation completed successfully.\n"
+        if verb == "delete" and not name:
+            gone = [
+                known for known in self.registry if known[0] == key.lower() or known[0].startswith(f"{key.lower()}\\")
+            ]
+            for known in gone:
+                del self.registry[known]
+            return (0, "The operation completed successfully.\n") if gone else (1, "ERROR: The system was unable ...\n")
         kind, data = self.registry.get((key.lower(), name.lower()), ("", ""))
         if not kind:
             return 1, "ERROR: The system was unable to find the specified registry key or value.\n"
@@ -199,6 +210,29 @@ class WindowsShell:
             return 0, ""
         self.pending[name] = words[0]
         return 2, "You must restart this computer for the changes to take effect.\n"
+
+    # -- Event Tracing: commands and registry of Microsoft's documentation; exit codes and texts are assumed --
+
+    def _logman(self, words: list[str]) -> tuple[int, str]:
+        done = "The command completed successfully.\n"
+        if words[:2] == ["query", "providers"]:
+            guid = self.providers.get(words[2])
+            table = f"\nProvider                                 GUID\n{'-' * 79}\n{words[2]:<40} {guid}\n\n"
+            return (0, table + done) if guid else (0x80070490, "\nError:\nElement not found.\n")
+        if words[-1] != "-ets":
+            return 0x80070057, "Error:\nThe parameter is incorrect.\n"
+        if words[0] == "stop":
+            if not self.session:
+                return 0x80300002, "\nError:\nData Collector Set was not found.\n"
+            self.session = []
+            return 0, done
+        named = words[words.index("-p") + 1]
+        if words[0] == "create":
+            self.session = [named]
+            self.traced = words[words.index("-o") + 1]
+        else:
+            self.session.append(named)
+        return 0, done
 
     # -- the rest --
 

@@ -53,6 +53,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BenchMachine]:
         (made.place / "host_key").write_text(fingerprint(image.manifest.host_key))
         (made.place / "home").symlink_to(home)
         yield made
+    Path(f"/run/lock/wsklab-machines/{ADDRESS}-22").unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,12 +113,14 @@ def soon() -> Deadline:
 
 
 @contextlib.contextmanager
-def pool_of(windows: Windows, package: DriverPackage, **changes: object) -> Iterator[MachinePool]:
+def pool_of(
+    windows: Windows, package: DriverPackage, *, trace: tuple[str, ...] = (), **changes: object
+) -> Iterator[MachinePool]:
     machines = windows.machines(**changes)
     with machines.home.run_alive("r1"):
         pool = MachinePool(
             take=machines.take, names=("bench",), claim=Claim(owner="ann", purpose="run", run="r1"), package=package,
-            slots=SlotTable(windows.folder / "slots"), evidence=windows.folder / "evidence",
+            slots=SlotTable(windows.folder / "slots"), evidence=windows.folder / "evidence", trace=trace,
         )  # fmt: skip
         try:
             yield pool
@@ -180,6 +183,13 @@ def test_a_command_borrows_it(windows: Windows) -> None:
     metadata = machine.domain.metadata()
     assert metadata is not None
     assert metadata.purpose == "user"
+
+
+def test_a_claim_ends_with_its_home(windows: Windows) -> None:
+    """Nobody could give the machine back."""
+    windows.machines(home="gone").take("bench", users())
+    shutil.rmtree(windows.folder / "gone")
+    windows.machines(owner="bob").take("bench", users("bob"))
 
 
 def test_a_damaged_claim_claims_nothing(windows: Windows) -> None:
@@ -370,6 +380,20 @@ def test_a_crash_is_known_by_the_boot_after_it(windows: Windows, package: Driver
         assert "static machine" in (tmp_path / "case" / "sources.txt").read_text()
         pool.replace(handle, report.reason)
     assert windows.machines().all()[0].record.dirty == ""
+
+
+def test_a_trace_is_in_the_evidence(windows: Windows, package: DriverPackage, tmp_path: Path) -> None:
+    """Begun with the driver, taken when a case ends badly, going on afterwards, gone with the run."""
+    provider = "{e53c6823-7bb8-44bb-90dc-3f86090d48a6}"
+    with pool_of(windows, package, trace=(provider,)) as pool:
+        handle = pool.provide("bench")
+        assert windows.shell.session == [provider]
+        (windows.server.root / "C:" / "wsklab" / "trace.etl").write_bytes(b"events")
+        assert pool.conclude(handle.name, tmp_path / "case") is None
+        assert (tmp_path / "case" / "trace.etl").read_bytes() == b"events"
+        assert f"trace.etl of {provider}" in (tmp_path / "case" / "sources.txt").read_text()
+        assert windows.shell.session == [provider]
+    assert windows.shell.session == []
 
 
 # ---- settings

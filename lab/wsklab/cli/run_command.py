@@ -65,6 +65,12 @@ def run(
     verifier: Annotated[
         str, typer.Option("--verifier", metavar="MODE", help="Driver Verifier: off, standard, volatile, low-resources.")
     ] = "off",
+    trace: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trace", metavar="PROVIDER", help="Windows: trace this ETW provider (name or GUID) as evidence."
+        ),
+    ] = None,
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help="Keep the guests of failed cases.")] = False,
     allow_unimplemented: Annotated[
         bool, typer.Option("--allow-unimplemented", help="Rules without a case do not fail the run.")
@@ -82,7 +88,7 @@ def run(
     }
     sizes = {"workers": workers, "guests_each": guests_each}
     try:
-        document = perform(cli, guest or [], sizes, driver, wishes, pytest_args or [], verifier, service)
+        document = perform(cli, guest or [], sizes, driver, wishes, pytest_args or [], verifier, service, trace or [])
     except KeyboardInterrupt:
         error = error_document(LabError("interrupted", why="Ctrl-C or a termination signal"))
         cli.output.document(_cut_short(exits.INTERRUPTED, {**error, "class": "Interrupted"}))
@@ -106,9 +112,13 @@ def perform(
     pytest_args: list[str],
     verifier: str,
     service: str = "",
+    trace: Sequence[str] = (),
 ) -> RunDocument:
     """Everything between the options and the document."""
+    from wsklab.trace import check_provider, require_tracing
     from wsklab.verifier import require_ability
+
+    providers = tuple(check_provider(text) for text in trace)
 
     if service and driver is None:
         raise UsageError("--service names whose service the driver is", fix="add --driver FILE")
@@ -122,8 +132,10 @@ def perform(
             what="profile",
             listing="wsklab guests",
         )
-        for profile in profiles if verifier != "off" else ():
-            require_ability(profile, verifier)
+        for profile in profiles:
+            require_tracing(profile, providers)
+            if verifier != "off":
+                require_ability(profile, verifier)
         for profile in profiles:
             if profile.has_image:
                 cli.services.ensure_image(lab, profile, cli.output)
@@ -149,6 +161,7 @@ def perform(
             output=cli.output.stderr if cli.output.json_mode else cli.output.stdout,
             cleaned=cli.cleaned,
             verifier=verifier,
+            **({"trace": providers} if providers else {}),
         )
 
 

@@ -183,6 +183,17 @@ class Services:
 
         return ReadyTimes(lab.home.cache / "ready-times.json")
 
+    def start_trace(self, guest: Guest, providers: Sequence[str]) -> None:
+        """Trace a guest of kind windows from now on.
+
+        Raises:
+            UsageError: the guest does not know a provider. GuestCommandError: Windows refuses.
+        """
+        from wsklab.trace import start_trace
+
+        with guest.open_channel(guest.timeouts.after(20)) as channel:
+            start_trace(channel, providers, guest.timeouts.after(60))
+
     def destroy(self, lab: Lab, guest: Guest) -> None:
         """Remove a guest and everything of it."""
         guest.destroy(lab.slots)
@@ -397,6 +408,7 @@ class Services:
         output: TextIO,
         cleaned: list[str],
         verifier: str = "off",
+        trace: Sequence[str] = (),
     ) -> RunDocument:
         """Run the conformance cases on guests of these profiles; the guests are gone when this returns.
 
@@ -426,7 +438,7 @@ class Services:
             named = named_paths(pytest_args)
             pool = run_provider(
                 lab, profiles=profiles, drivers=drivers, run_id=run_id, evidence=folder,
-                cases=[conformance_root(), *named], verifier=verifier,
+                cases=[conformance_root(), *named], verifier=verifier, trace=trace,
             )  # fmt: skip
             try:
                 return run_suite(pool, options, workers=workers, extra=pytest_args, output=output)

@@ -50,6 +50,7 @@ class _Order:
     verifier: str
     host: str
     passthrough: tuple[str, ...]
+    trace: tuple[str, ...]
 
 
 def up(
@@ -77,12 +78,18 @@ def up(
         list[str] | None,
         typer.Option("--passthrough", metavar="PCI", help="Experimental: give it this network card of the host."),
     ] = None,
+    trace: Annotated[
+        list[str] | None,
+        typer.Option("--trace", metavar="PROVIDER", help="Windows: trace this ETW provider, a name or a GUID."),
+    ] = None,
 ) -> int:
     """Start guests, wait until each is ready, say how to reach it and until when."""
     from wsklab.lease import expiry_after, parse_duration
+    from wsklab.trace import check_provider, require_tracing
     from wsklab.verifier import require_ability
 
     span = parse_duration(ttl)
+    providers = tuple(check_provider(text) for text in trace or ())
     existing_file(driver, "a driver image (.sys)")
     if service and driver is None:
         raise UsageError("--service names the service of --driver", why="no driver was given", fix="add --driver FILE")
@@ -100,6 +107,7 @@ def up(
         check_guest_name(name)
     with cli.services.lab(cli.config()) as lab, cli.services.unfinished(lab) as run:
         chosen = one(lab.sources.values(), profile, name=lambda p: p.name, what="profile", listing="wsklab guests")
+        require_tracing(chosen, providers)
         if verifier != "off":
             require_ability(chosen, verifier)
         if chosen.static:
@@ -110,7 +118,7 @@ def up(
         order = _Order(
             profile=chosen, count=count, name=name, expires=expiry_after(span),
             fresh=fresh, driver=driver, service=service, verifier=verifier,
-            host="local" if passthrough else host, passthrough=tuple(passthrough or ()),
+            host="local" if passthrough else host, passthrough=tuple(passthrough or ()), trace=providers,
         )  # fmt: skip
         guests = _make(cli, lab, order, run)
         for guest in guests:
@@ -120,7 +128,7 @@ def up(
         rows = [describe(cli, lab, guest) for guest in guests]
         ender = lab.lease_ender
     cli.output.document({"guests": rows, "ended_by": ender.kind})
-    _tell(cli, rows, ender.words)
+    _tell(cli, rows, ender.words, traced=bool(providers))
     return exits.OK
 
 
@@ -219,6 +227,9 @@ class _Batch:
         try:
             self._say(guest, "booting")
             services.wait_ready(self._lab, guest, order.profile, fresh=order.fresh)
+            if order.trace:
+                self._say(guest, "beginning the trace")
+                services.start_trace(guest, order.trace)
             if order.driver is not None:
                 self._say(guest, f"loading {order.driver.name}")
                 services.deploy(
@@ -253,7 +264,7 @@ def _raise_first(done: set[Future[None]]) -> None:
         future.result()
 
 
-def _tell(cli: Runtime, rows: list[dict[str, object]], ender: str) -> None:
+def _tell(cli: Runtime, rows: list[dict[str, object]], ender: str, *, traced: bool) -> None:
     """What a person wants to know: the names, how to get in, until when, and who ends it."""
     now = datetime.now(UTC).astimezone()
     for row in rows:
@@ -263,3 +274,7 @@ def _tell(cli: Runtime, rows: list[dict[str, object]], ender: str) -> None:
         cli.output.line(f"  wsklab ssh {row['name']}    or, from any shell:")
         cli.output.line(f"  {shlex.join(row['ssh'])}")  # type: ignore[arg-type]
     cli.output.line(f"then {ender}; `wsklab extend` keeps, `wsklab down` ends")
+    if traced:
+        from wsklab.trace import SESSION, TRACE_FILE
+
+        cli.output.line(f"the trace: `wsklab exec NAME -- logman stop {SESSION} -ets`, `wsklab get NAME {TRACE_FILE}`")
