@@ -3,6 +3,8 @@
 
 #include "lines.h"
 
+#define LARGEST_DEADLINE_MS (24u * 3600u * 1000u)
+
 void SenderStart(SENDER *sender, HANDLE output)
 {
     sender->output = output;
@@ -58,4 +60,25 @@ void SendError(SENDER *sender, uint64_t id, const char *what, const char *messag
     TextMemberUnsigned(&line, "win32", win32);
     TextAppend(&line, "}\n", 2);
     SendLine(sender, line.data, line.length);
+}
+
+int RequestRead(SENDER *sender, char *line, size_t length, JSON_OBJECT *request, uint64_t *id, uint32_t *deadline_ms)
+{
+    const char *fault = JsonParseFlatObject(line, length, request);
+    uint64_t milliseconds = 0;
+
+    if (!JsonGetUnsigned(request, "id", LARGEST_ID, id)) {
+        *id = NO_ID;
+    }
+    if (fault != NULL) {
+        SendError(sender, *id, "malformed", fault, 0, ERROR_INVALID_DATA);
+    } else if (*id == NO_ID) {
+        SendError(sender, *id, "bad_argument", "id must be an integer", 0, ERROR_INVALID_PARAMETER);
+    } else if (!JsonGetUnsigned(request, "deadline_ms", LARGEST_DEADLINE_MS, &milliseconds) || milliseconds == 0) {
+        SendError(sender, *id, "bad_argument", "deadline_ms must be 1 to 86400000", 0, ERROR_INVALID_PARAMETER);
+    } else {
+        *deadline_ms = (uint32_t)milliseconds;
+        return 1;
+    }
+    return 0;
 }

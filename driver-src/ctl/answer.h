@@ -1,10 +1,13 @@
-/* answer.h - the answers of `wskctl stdio`: one line of JSON, one WriteFile, from any thread. */
+/* answer.h - requests and answers of `wskctl stdio` and `wskctl peer`: one line of JSON, one WriteFile, from any thread. */
 #ifndef WSKCTL_ANSWER_H
 #define WSKCTL_ANSWER_H
 
 #include "base.h"
+#include "json.h"
 #include "text.h"
 
+/* JSON numbers are exact up to 2^53. */
+#define LARGEST_ID ((1ULL << 53) - 1)
 /* Stands for "the request's id is not known"; the line says null. */
 #define NO_ID UINT64_MAX
 
@@ -18,6 +21,9 @@ void SenderStart(SENDER *sender, HANDLE output);
 
 /* Nobody reads any more: the conversation is over, whatever is under way. */
 void SenderFailed(SENDER *sender);
+
+/* Reads {"id": N, "deadline_ms": N, ...}; 0 when it is no request, which the other side has been told then. */
+int RequestRead(SENDER *sender, char *line, size_t length, JSON_OBJECT *request, uint64_t *id, uint32_t *deadline_ms);
 
 /* Starts an answer: {"id":ID,"ok":OK */
 void AnswerStart(TEXT *line, char *buffer, size_t capacity, uint64_t id, int ok);

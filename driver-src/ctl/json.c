@@ -362,6 +362,12 @@ const JSON_MEMBER *JsonFind(const JSON_OBJECT *object, const char *name)
     return NULL;
 }
 
+int JsonIsText(const JSON_MEMBER *member, const char *text)
+{
+    return member->kind == JSON_STRING && member->text_length == strlen(text) &&
+           memcmp(member->text, text, member->text_length) == 0;
+}
+
 int JsonGetUnsigned(const JSON_OBJECT *object, const char *name, uint64_t maximum, uint64_t *value)
 {
     const JSON_MEMBER *member = JsonFind(object, name);

@@ -44,6 +44,9 @@ const JSON_MEMBER *JsonFind(const JSON_OBJECT *object, const char *name);
 /* 1 and *value when the member exists and is an integer in 0..maximum; else 0. */
 int JsonGetUnsigned(const JSON_OBJECT *object, const char *name, uint64_t maximum, uint64_t *value);
 
+/* 1 when the member is this text (a C string). */
+int JsonIsText(const JSON_MEMBER *member, const char *text);
+
 /* 1 when text[0..length) is well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF). */
 int JsonIsUtf8(const char *text, size_t length);
 

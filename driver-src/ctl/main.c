@@ -14,6 +14,7 @@ static const char Usage[] =
     "  stdio          device bridge: JSON lines on standard input and output\n"
     "  hello          versions, digests and system, one line of JSON\n"
     "  net            TCP and UDP tables of this machine, JSON\n"
+    "  peer           sockets of this machine: JSON lines on standard input and output\n"
     "  op ...         one operation of the wsklab driver (wskctl op help)\n"
     "  kit ...        smoke test of the driver, JSON (started by run.cmd)\n"
     "  reload ...     unload a driver and load it again, some times\n"
@@ -43,8 +44,8 @@ static int VerbHello(int count, char **arguments)
 }
 
 static const VERB Verbs[] = {
-    {"stdio", VerbStdio}, {"hello", VerbHello},         {"net", VerbNet}, {"op", VerbOp},
-    {"kit", VerbKit},     {"reload", VerbReload}, {"provision", VerbProvision},
+    {"stdio", VerbStdio}, {"hello", VerbHello}, {"net", VerbNet},       {"peer", VerbPeer},
+    {"op", VerbOp},       {"kit", VerbKit},     {"reload", VerbReload}, {"provision", VerbProvision},
 };
 
 /*

@@ -10,9 +10,6 @@
 #include "lines.h"
 #include "verbs.h"
 
-/* JSON numbers are exact up to 2^53. */
-#define LARGEST_ID ((1ULL << 53) - 1)
-#define LARGEST_DEADLINE_MS (24u * 3600u * 1000u)
 /* Room that a net answer leaves for the rest of its line. */
 #define NET_LIMIT (WSKCTL_LINE_LIMIT - 4096u)
 
@@ -20,11 +17,6 @@ typedef struct SESSION {
     BRIDGE *bridge;
     SENDER *sender;
 } SESSION;
-
-static int IsString(const JSON_MEMBER *member, const char *text)
-{
-    return member->text_length == strlen(text) && memcmp(member->text, text, member->text_length) == 0;
-}
 
 static void Hello(SESSION *session, uint64_t id, const JSON_OBJECT *request)
 {
@@ -104,21 +96,21 @@ static void Dispatch(SESSION *session, uint64_t id, uint32_t deadline_ms, const 
 
     if (verb == NULL || verb->kind != JSON_STRING) {
         SendError(session->sender, id, "bad_argument", "verb must be a string", 0, ERROR_INVALID_PARAMETER);
-    } else if (IsString(verb, "ioctl")) {
+    } else if (JsonIsText(verb, "ioctl")) {
         Ioctl(session, id, deadline_ms, request);
-    } else if (IsString(verb, "hello")) {
+    } else if (JsonIsText(verb, "hello")) {
         Hello(session, id, request);
-    } else if (IsString(verb, "net")) {
+    } else if (JsonIsText(verb, "net")) {
         Net(session, id);
-    } else if (IsString(verb, "open")) {
+    } else if (JsonIsText(verb, "open")) {
         if (path == NULL || path->kind != JSON_STRING) {
             SendError(session->sender, id, "bad_argument", "path must be a string", 0, ERROR_INVALID_PARAMETER);
         } else {
             BridgeOpen(session->bridge, id, path->text, path->text_length);
         }
-    } else if (IsString(verb, "close")) {
+    } else if (JsonIsText(verb, "close")) {
         BridgeClose(session->bridge, id, JsonGetUnsigned(request, "handle", UINT32_MAX, &number) ? number : 0);
-    } else if (IsString(verb, "cancel")) {
+    } else if (JsonIsText(verb, "cancel")) {
         if (JsonGetUnsigned(request, "target", LARGEST_ID, &number)) {
             BridgeCancel(session->bridge, id, number);
         } else {
@@ -133,22 +125,11 @@ static void Dispatch(SESSION *session, uint64_t id, uint32_t deadline_ms, const 
 static void HandleLine(SESSION *session, char *line, size_t length)
 {
     JSON_OBJECT request;
-    const char *fault = JsonParseFlatObject(line, length, &request);
-    uint64_t id = NO_ID;
-    uint64_t deadline_ms = 0;
+    uint32_t deadline_ms;
+    uint64_t id;
 
-    if (!JsonGetUnsigned(&request, "id", LARGEST_ID, &id)) {
-        id = NO_ID;
-    }
-    if (fault != NULL) {
-        SendError(session->sender, id, "malformed", fault, 0, ERROR_INVALID_DATA);
-    } else if (id == NO_ID) {
-        SendError(session->sender, id, "bad_argument", "id must be an integer", 0, ERROR_INVALID_PARAMETER);
-    } else if (!JsonGetUnsigned(&request, "deadline_ms", LARGEST_DEADLINE_MS, &deadline_ms) || deadline_ms == 0) {
-        SendError(session->sender, id, "bad_argument", "deadline_ms must be 1 to 86400000", 0,
-                  ERROR_INVALID_PARAMETER);
-    } else {
-        Dispatch(session, id, (uint32_t)deadline_ms, &request);
+    if (RequestRead(session->sender, line, length, &request, &id, &deadline_ms)) {
+        Dispatch(session, id, deadline_ms, &request);
     }
 }
 

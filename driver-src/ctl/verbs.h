@@ -11,6 +11,8 @@ int VerbStdio(int count, char **arguments);
 int Converse(HANDLE input, HANDLE output);
 /* The guest's TCP and UDP tables as one JSON document. */
 int VerbNet(int count, char **arguments);
+/* Sockets of this machine for cases that run elsewhere: the peer on a second guest. */
+int VerbPeer(int count, char **arguments);
 /* Operations of the wsklab driver, by hand. */
 int VerbOp(int count, char **arguments);
 /* Smoke test of the driver on a machine without a lab: one JSON document. */

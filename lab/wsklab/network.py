@@ -33,12 +33,14 @@ __all__ = [
     "ProcessWire",
     "Via",
     "Wires",
+    "add_ipv6",
     "address_of",
     "bind_datagram",
     "connect",
     "free_subnet",
     "inside",
     "interfaces",
+    "ipv6_beside",
     "jump_argv",
     "listen",
     "mac_of",
@@ -71,6 +73,9 @@ _WIRE_HOST_MAC: Final = "52:54:00:77:fe:01"
 _WIRE_LENGTH: Final = 24
 
 _WIRE_PREFIX: Final = "wskw"
+
+# A unique local prefix (RFC 4193) for the IPv6 addresses of every wire; the rest of each is the IPv4 address beside it.
+_IPV6_PREFIX: Final = ipaddress.IPv6Network("fd5e:77c1:9a40::/64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +408,40 @@ def interfaces(via: Via) -> dict[str, list[str]]:
         addresses = entry.get("addr_info", [])
         result[str(entry["ifname"])] = [f"{item['local']}/{item['prefixlen']}" for item in addresses]
     return result
+
+
+def ipv6_beside(address: str) -> str:
+    """The IPv6 address that whoever has this IPv4 address on a wire of the lab may take: as unique as that one."""
+    return str(_IPV6_PREFIX.network_address + int(ipaddress.IPv4Address(address)))
+
+
+def add_ipv6(via: Via, address: str, deadline: Deadline) -> str:
+    """Give the host's end of a wire its IPv6 address beside the IPv4 one; as often as one likes.
+
+    Raises:
+        HostError: that takes root's rights, a network of the lab's own daemon, and a kernel with IPv6.
+    """
+    wanted = ipv6_beside(address)
+    name = next((name for name, own in interfaces(via).items() if any(_is(address, one) for one in own)), None)
+    if name is None or via.jump or via.netns is None:
+        raise HostError(
+            "this wire has no IPv6 address", why="it is no network of the lab's own daemon", fix="private mode as root"
+        )
+
+    def add() -> None:
+        # libvirt switches IPv6 off on a bridge that it gave none
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("0")
+        run(("ip", "address", "replace", f"{wanted}/64", "dev", name, "nodad"), deadline=deadline.sooner(_IP_TIMEOUT_S))
+
+    try:
+        inside(via, add)
+    except OSError as error:
+        raise HostError("this host has no IPv6", why=str(error)) from error
+    return wanted
+
+
+def _is(address: str, interface: str) -> bool:
+    return interface.partition("/")[0] == address
 
 
 def free_subnet(candidates: Iterable[str] = CANDIDATE_SUBNETS, via: Via | None = None) -> str:

@@ -184,6 +184,15 @@ class Catalogue:
                 fix=f"did you mean {nearest[0]}?" if nearest else "see lab/wsklab/data/rules.toml",
             ) from None
 
+    def needed(self, pattern: str) -> frozenset[str]:
+        """The ids of the rules whose cases a user's choice needs: those, and the twins without which a pass is none.
+
+        Raises:
+            UsageError: as `select`.
+        """
+        chosen = self.select(pattern)
+        return frozenset(name for rule in chosen for name in (rule.id, rule.positive_twin) if name)
+
     def select(self, pattern: str) -> tuple[Rule, ...]:
         """The rules that a user means by `core`, an id, or a glob; with or without the prefix `WSK-`.
 

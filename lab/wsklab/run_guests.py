@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from wsklab.assemble import Lab
@@ -21,7 +22,7 @@ from wsklab.verifier import require_ability
 
 __all__ = ["RunDrivers", "run_provider", "run_timeouts", "wants_several"]
 
-_SEVERAL = re.compile(r"^\s*(?:@|pytestmark\b.*)pytest\.mark\.lab_guests\(", re.MULTILINE)
+_SEVERAL = re.compile(r"""^[^"'#\n]*\bpytest\.mark\.lab_guests\(([^()]*)\)""", re.MULTILINE)
 
 #: The suffix of a driver for the shim.
 _SHIM_DRIVER = ".so"
@@ -69,13 +70,26 @@ def run_timeouts(lab: Lab, profiles: Sequence[GuestProfile]) -> Timeouts:
     return Timeouts(scale=lab.config.timeout_scale or 1.0)
 
 
-def wants_several(cases: Sequence[Path]) -> bool:
-    """Whether any case in these files and folders leases several guests at once.
+def wants_several(cases: Sequence[Path], profiles: Collection[str], each: int) -> bool:
+    """Whether any case in these files and folders leases several guests at once that this run has.
 
     Guests are started before pytest has collected anything, so the files are looked at for the mark.
+
+    Args:
+        profiles: of the run. each: how many guests it has of each.
     """
     files = [file for path in cases for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
-    return any(_SEVERAL.search(file.read_text(encoding="utf-8", errors="replace")) for file in files)
+    marks = (words for file in files for words in _SEVERAL.findall(file.read_text(encoding="utf-8", errors="replace")))
+    return any(_are_there(words.split(","), profiles, each) for words in marks)
+
+
+def _are_there(words: Sequence[str], profiles: Collection[str], each: int) -> bool:
+    """Whether a run has the guests of a mark: a number of them, or one of each profile that it names."""
+    named = Counter(word.strip(" \n\"'") for word in words if word.strip())
+    only = next(iter(named), "")
+    if only.isdigit():
+        return int(only) <= each
+    return all(name in profiles and count <= each for name, count in named.items())
 
 
 def run_provider(
@@ -86,6 +100,7 @@ def run_provider(
     run_id: str,
     evidence: Path,
     cases: Sequence[Path] = (),
+    each: int = 1,
     verifier: str = "off",
     trace: Sequence[str] = (),
 ) -> GuestProvider:
@@ -93,8 +108,9 @@ def run_provider(
 
     Args:
         evidence: a directory for what dirty guests leave behind.
-        cases: files and folders of the cases: where one of them leases several guests, all guests of the run can
-            reach each other; else each fork has a wire of its own.
+        cases: files and folders of the cases: where one of them leases several guests and the run has them, all its
+            guests can reach each other; else each fork has a wire of its own.
+        each: how many guests the run has of each profile.
         verifier: how Driver Verifier watches the driver.
         trace: providers of Event Tracing that guests are traced by.
 
@@ -139,7 +155,7 @@ def run_provider(
             start=lab.start_guest,
             stop=lab.stop_starting,
             spares=lab.config.run_spares,
-            claim=Claim(owner=lab.owner, purpose="run", run=run_id, together=wants_several(cases)),
+            claim=Claim(owner=lab.owner, purpose="run", run=run_id, together=wants_several(cases, machines, each)),
             package=drivers.package(drivers.image or drivers.windows.sys, drivers.windows.ctl),
             slots=lab.slots,
             events=lab.site().hypervisor.subscribe(),

@@ -260,12 +260,13 @@ class ShimPool:
             capture.close()
 
     def _discard(self, guest: ShimGuest, reason: str) -> None:
+        with self._lock:
+            if self._guests.pop(guest.name, None) is None:
+                return  # the end of the run powers it off: killed meanwhile, it would look like a finding
         self._end_capture(guest)
         guest.kill()
         self._save(guest, reason)
         guest.remove()
-        with self._lock:
-            self._guests.pop(guest.name, None)
 
 
 def _finding(console: str) -> str:

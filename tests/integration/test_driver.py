@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,6 +32,7 @@ from wsklab.abi import (
     Switch,
 )
 from wsklab.channel.operations import DriverRefusal, Operation, WskClient
+from wsklab.channel.remote_sockets import RemoteSockets
 from wsklab.deadline import Deadline, pause
 from wsklab.errors import DeadlineExceeded
 from wsklab.network import connect, listen
@@ -39,6 +42,10 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not on this host: {MISSI
 
 ANY = SocketAddress.of("0.0.0.0")  # noqa: S104 -- the driver's side of a connection, in a namespace of its own
 OK = RecordFlag.IRP_MATCH | RecordFlag.CONTEXT_MATCH
+
+
+#: SO_LINGER with no time to linger: closing resets.
+ABORT = struct.pack("ii", 1, 0)
 
 
 def soon(seconds: float = 15.0) -> Deadline:
@@ -484,3 +491,45 @@ def test_quiesce_closes_all_and_names_who_is_left(wine: LocalWine) -> None:
         assert other.ledger().client.at_rest
     with wine.client() as client:
         assert client.quiesce(soon(10)).busy == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_peer_of_a_second_guest(wine: LocalWine, host: str) -> None:
+    """`wskctl peer`: connections both ways, FIN and RST as the other end sees them, refusals as Python's own errors."""
+    sockets = RemoteSockets.open(wine, soon(60))  # type: ignore[arg-type]
+    try:
+        with listen(wine.via, (host, 0)) as server:
+            made = sockets.connect(server.getsockname()[:2], soon())
+            there, _ = server.accept()
+            assert made.getsockname() == there.getpeername()[:2]
+            made.sendall(bytes(200_000))
+            with there:
+                assert len(there.recv(200_000, socket.MSG_WAITALL)) == 200_000
+                there.sendall(b"answer")
+                assert made.recv(100) == b"answer"
+                made.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    made.recv(1)
+                made.shutdown(socket.SHUT_WR)
+                assert there.recv(1) == b""
+            made = sockets.connect(server.getsockname()[:2], soon())
+            there, _ = server.accept()
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+            made.close()
+            with there, pytest.raises(ConnectionResetError):
+                there.recv(1)
+            nobody = server.getsockname()[:2]
+        with pytest.raises(ConnectionRefusedError):
+            sockets.connect(nobody, soon())
+        listening = sockets.listen(host, soon())
+        with connect(wine.via, listening.getsockname(), soon()) as mine:
+            taken, peer = listening.accept()
+            assert peer == mine.getsockname()[:2]
+            mine.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+        with contextlib.suppress(ConnectionResetError):
+            assert taken.recv(1) == b""  # what Wine 8 makes of a reset
+        listening.close()
+        with pytest.raises(OSError, match="no such socket"):
+            listening.accept()
+    finally:
+        sockets.close()

@@ -14,21 +14,33 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mutant_runs import Mutant
+from mutant_runs import EVERY_FILE, Bench, Mutant, run_all
 
-__all__ = ["Place", "generated", "places_in"]
+__all__ = ["Place", "generated", "places_in", "reached_by_cases"]
 
 #: Chooses the place.
 _CHOICE = "WSKLAB_DRIVER_MUTANT"
+#: A file that gets the numbers of the places that are reached.
+_REACHED = "WSKLAB_DRIVER_REACHED"
+_MOST_PLACES = 4096
 
 _SWITCH = f"""\
+#include <stdio.h>
 #include <stdlib.h>
 int MutantOn(int number);
 int MutantOn(int number) {{
+    static volatile char seen[{_MOST_PLACES}];
     const char *chosen = getenv("{_CHOICE}");
+    const char *reached = getenv("{_REACHED}");
+    FILE *file;
+    if (reached != NULL && !seen[number] && (file = fopen(reached, "a")) != NULL) {{
+        seen[number] = 1;
+        fprintf(file, "%d\\n", number);
+        fclose(file);
+    }}
     return chosen != NULL && atoi(chosen) == number;
 }}
 """
@@ -153,6 +165,23 @@ def generated(source: Path, build: Path, folder: Path) -> list[Mutant]:
         texts[path.name] = f'int MutantOn(int number);\n#line 1 "{path.name}"\n{text}'
     _compile(texts, build, folder, driver)
     return mutants
+
+
+def reached_by_cases(mutants: Sequence[Mutant], bench: Bench) -> frozenset[str]:
+    """The names of those whose place some case comes to: of the others every case is the same with them and without.
+
+    One run of all cases with the build of all mutants, none of them on.
+    """
+    told = bench.folder / "reached"
+    bench.folder.mkdir(parents=True, exist_ok=True)
+    told.touch()
+    control = Mutant(
+        name="none", file=EVERY_FILE, environ={_REACHED: str(told), _CHOICE: "-1"}, driver=mutants[0].driver
+    )
+    (outcome,) = run_all([control], replace(bench, folder=bench.folder / "reach"), jobs=1)
+    assert outcome.decided > 0, outcome.problem
+    numbers = set(told.read_text().split())
+    return frozenset(mutant.name for mutant in mutants if mutant.environ[_CHOICE] in numbers)
 
 
 def _compile(texts: dict[str, str], build: Path, folder: Path, driver: Path) -> None:

@@ -292,6 +292,54 @@ def test_hazards_are_left_out(runs: Runs) -> None:
     assert document.exit_code == 0
 
 
+def test_hazards_run_on_the_shim(runs: Runs) -> None:
+    """A shim guest is a process of the lab: what could crash it is always tried there, in a process of its own."""
+    text = CASES.replace('@pytest.mark.rule("WSK-SOCK-001")', '@pytest.mark.hazard\n@pytest.mark.rule("WSK-SOCK-001")')
+    document = runs.run(text, kinds=(("s", "shim"),))
+    assert rule(document, "WSK-SOCK-001", "s") is RuleVerdict.PASSED
+    assert runs.lines()["test_create"].reset == "fork"
+
+
+def test_a_hazard_that_a_guest_cannot_survive_is_left_out(runs: Runs) -> None:
+    """Where a baseline names a hazard, the rest of the rule decides, as where hazards are not asked for."""
+    text = CASES.replace('@pytest.mark.rule("WSK-SOCK-001")', '@pytest.mark.hazard\n@pytest.mark.rule("WSK-BIND-001")')
+    text = text.replace('observe.rule("WSK-SOCK-001")', 'observe.rule("WSK-BIND-001")')
+    known = '[[not_run]]\ncase = "*::test_create"\nreason = "it ends there"\n'
+    document = runs.run(text, kinds=(("s", "shim"),), baseline=known)
+    assert rule(document, "WSK-BIND-001", "s") is RuleVerdict.PASSED
+    assert runs.lines()["test_create"].message == "it ends there"
+
+
+def test_a_core_run_brings_the_twins(runs: Runs) -> None:
+    """A choice of rules runs also the cases of the twins without which silence proves nothing."""
+    quiet = """
+
+@pytest.mark.rule("WSK-SOCK-010")
+def test_quiet(wsk, observe):
+    observe.rule("WSK-SOCK-010").must("creation", wsk.socket(Category.LISTEN), succeeded())
+
+
+@pytest.mark.rule("WSK-EVT-001")
+def test_spoken(wsk, observe):
+    observe.rule("WSK-EVT-001").must("creation", wsk.socket(Category.LISTEN), succeeded())
+"""
+    document = runs.run(CASES + quiet, rules="core")
+    assert rule(document, "WSK-SOCK-010") is RuleVerdict.PASSED
+
+
+def test_a_case_without_its_guests_takes_nothing_from_its_rule(runs: Runs) -> None:
+    """What this run has no guests for is left out; the rule's other cases decide."""
+    pair = """
+
+@pytest.mark.lab_guests(2)
+@pytest.mark.rule("WSK-SOCK-001")
+def test_pair(lab_guests, observe): ...
+"""
+    document = runs.run(CASES + pair)
+    assert rule(document, "WSK-SOCK-001") is RuleVerdict.PASSED
+    assert runs.lines()["test_pair"].verdict is CaseVerdict.SKIPPED
+
+
 def test_a_hazard_has_a_guest_of_its_own(runs: Runs) -> None:
     """Asked for, it runs alone in a guest that nobody had before it and nobody gets after it."""
     text = CASES.replace('@pytest.mark.rule("WSK-SOCK-001")', '@pytest.mark.hazard\n@pytest.mark.rule("WSK-SOCK-001")')

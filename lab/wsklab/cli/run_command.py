@@ -57,7 +57,9 @@ def run(
             "--service", metavar="NAME", help="The driver is not ours but the service NAME: run only its own cases."
         ),
     ] = "",
-    hazard: Annotated[bool, typer.Option("--hazard", help="Also cases that can crash the guest.")] = False,
+    hazard: Annotated[
+        bool, typer.Option("--hazard", help="Also cases that can crash a machine (the shim always).")
+    ] = False,
     case: Annotated[
         list[str] | None,
         typer.Option("--case", metavar="NAME", help="Only cases of that name, as results show it; * is anything."),

@@ -438,7 +438,7 @@ class Services:
             named = named_paths(pytest_args)
             pool = run_provider(
                 lab, profiles=profiles, drivers=drivers, run_id=run_id, evidence=folder,
-                cases=[conformance_root(), *named], verifier=verifier, trace=trace,
+                cases=[conformance_root(), *named], each=options.each, verifier=verifier, trace=trace,
             )  # fmt: skip
             try:
                 return run_suite(pool, options, workers=workers, extra=pytest_args, output=output)

@@ -31,7 +31,17 @@ from wsklab.errors import LabError, UsageError
 from wsklab.pytest_plugin import hooks, workers
 from wsklab.pytest_plugin.attachment import Attachment, attachment
 from wsklab.pytest_plugin.case import CASE, Case, Worker, case_name
-from wsklab.pytest_plugin.fixtures import LeasedGuest, guest, lab_guests, observe, peer, wsk
+from wsklab.pytest_plugin.fixtures import (
+    LeasedGuest,
+    guest,
+    lab_guests,
+    observe,
+    peer,
+    peer6,
+    second_peer,
+    second_peer6,
+    wsk,
+)
 from wsklab.pytest_plugin.measure import Measure, measure
 from wsklab.pytest_plugin.needs import (
     alone_on_a_fresh_guest,
@@ -66,7 +76,10 @@ __all__ = [
     "measure",
     "observe",
     "peer",
+    "peer6",
     "scene",
+    "second_peer",
+    "second_peer6",
     "wsk",
 ]
 
@@ -79,6 +92,9 @@ AGAIN: pytest.StashKey[bool] = pytest.StashKey()
 #: The name under which a report carries a case's line.
 LINE = "wsklab_case"
 RULES = "wsklab_rules"
+
+#: Guests of this kind are processes of the lab: a crash costs nobody anything, and is seen to its end.
+_DISPOSABLE = "shim"
 
 _MARK = re.compile(r"mark\.rule\(([^)]*)\)")
 _RULE = re.compile(r"WSK-[A-Z]+-\d{3}")
@@ -174,7 +190,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     catalogue = config.stash[CATALOGUE]
     try:
-        wanted = {rule.id for rule in catalogue.select(options.rules)} if options.rules else None
+        wanted = catalogue.needed(options.rules) if options.rules else None
         rules = {item.nodeid: rules_of(item, catalogue, foreign=options.foreign) for item in items if profile_of(item)}
         needs = {item.nodeid: need_of(item) for item in items}
     except UsageError as error:
@@ -232,10 +248,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         raise LabError("the run is over", why=worker.over)
     lacking = lacks(case.need, worker.options)
     if lacking:
-        pytest.skip(lacking)
-    if item.get_closest_marker("hazard") is not None and not worker.options.hazard:
-        case.left_out = True
-        pytest.skip("it can crash the guest: run it with --hazard, in guests that can be thrown away")
+        case.leave_out(lacking)
+    hazard = item.get_closest_marker("hazard") is not None
+    if hazard and not worker.options.hazard and worker.options.kind(profile) != _DISPOSABLE:
+        case.leave_out("it can crash the guest: run it with --hazard, in guests that can be thrown away")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -279,6 +295,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     case = pyfuncitem.stash.get(CASE, None)
     if case is None or case.observe is None:
         return (yield)
+    if case.why_not and pyfuncitem.get_closest_marker("hazard") is not None:
+        case.leave_out(case.why_not)
     if case.why_not:
         try:
             case.observe.not_run(case.why_not)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import NoReturn
 
 import pytest
 
@@ -110,7 +111,7 @@ class Case:
     settled: bool = False
     reset_s: float = 0.0
     why_not: str = ""  # why it would hang or raise on this guest, so that it is not run
-    left_out: bool = False  # a hazard that was not asked for
+    left_out: bool = False  # what it needs is not there, or it is a hazard that was not asked for
     story: Story | None = None
     #: the guest that the story is about
     blamed: str = ""
@@ -337,15 +338,20 @@ class Case:
             bucket=self.story.bucket if self.story is not None and self.verdict is CaseVerdict.CRASHED else "",
         )
 
+    def leave_out(self, why: str) -> NoReturn:
+        """Skip the case because of the run, not of the guest: the rest of its rules' cases decide without it."""
+        self.left_out = True
+        pytest.skip(why)
+
     def _rules(self) -> tuple[RuleResult, ...]:
         first = self._first_line()
-        if self.observe is not None:
+        if self.observe is not None and not self.left_out:
             return self.observe.results(self.verdict, first)
         # the case never began: nothing was observed
         verdict = RuleVerdict.NOT_RUN if self.verdict is CaseVerdict.SKIPPED else RuleVerdict.LAB_ERROR
         told = self.rules
         if self.left_out:
-            # the dangerous part of a rule that was left out takes nothing from the rest of the rule
+            # a part of a rule that was left out takes nothing from the rest of the rule
             told = tuple(rule for rule in told if self.worker.catalogue.get(rule).hazard == "all")
         return tuple(RuleResult(rule=rule_id, verdict=verdict, notes=(first,)) for rule_id in told)
 

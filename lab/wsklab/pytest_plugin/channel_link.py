@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-from collections.abc import Callable
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from wsklab import network
 from wsklab.channel.answers import NetTable
 from wsklab.channel.device import DeviceClient
 from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import Channel, CommandResult
+from wsklab.channel.remote_sockets import RemoteSockets
 from wsklab.channel.shim import ShimChannel
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import OWN_SERVICE, WSKCTL, restart
@@ -19,9 +20,23 @@ from wsklab.lease_protocol import GuestHandle
 from wsklab.process import run
 from wsklab.pytest_plugin.death_watch import DeathWatch
 from wsklab.pytest_plugin.links import Reload, read_reloads
+from wsklab.pytest_plugin.wires import HostWire
 from wsklab.service import DriverService
 
 __all__ = ["ChannelLink", "open_link"]
+
+#: The command that gives a guest its IPv6 address on the wire, by kind.
+_IPV6: Mapping[str, str] = MappingProxyType(
+    {
+        "wine": "linux: ip address replace {v6}/64 dev eth0",
+        "shim": "ip address replace {v6}/64 dev wire nodad",
+        "windows": (
+            "powershell -NoProfile -Command "
+            '"New-NetIPAddress -InterfaceIndex (Get-NetIPAddress -IPAddress {v4}).InterfaceIndex -IPAddress {v6} '
+            '-PrefixLength 64 -PolicyStore ActiveStore -ErrorAction SilentlyContinue"'
+        ),
+    }
+)
 
 
 def open_link(handle: GuestHandle, scale: float) -> ChannelLink:
@@ -49,16 +64,17 @@ def open_link(handle: GuestHandle, scale: float) -> ChannelLink:
     return ChannelLink(handle, scale, channel, host_address)
 
 
-class ChannelLink:
+class ChannelLink(HostWire):
     """The real link: one channel, and on it one `wskctl stdio`, opened when first needed."""
 
     def __init__(self, handle: GuestHandle, scale: float, channel: Channel, host_address: str) -> None:
         self._handle = handle
         self._timeouts = Timeouts(scale=scale)
-        self._via = network.Via(handle.netns)
-        self.host_address = host_address
+        super().__init__(network.Via(handle.netns), host=host_address, guest=handle.address)
         self._channel = channel
         self._client: DeviceClient | None = None
+        self._sockets: RemoteSockets | None = None
+        self._over_ipv6: HostWire | None = None
         # a process that is a guest closes its connections when it dies
         machine = handle.console is not None and handle.control is None
         self._watch = DeathWatch(handle.console, channel.close) if handle.console and machine else None
@@ -94,32 +110,36 @@ class ChannelLink:
         """See `GuestLink`."""
         return self._control().net(deadline)
 
-    def connect(self, port: int, deadline: Deadline) -> socket.socket:
-        """See `GuestLink`."""
-        return network.connect(self._via, (self._handle.address, port), deadline)
+    def over_ipv6(self, deadline: Deadline) -> HostWire:
+        """See `GuestLink`. The guest takes its address by a command: no image and no template knows it."""
+        if self._over_ipv6 is None:
+            address = network.ipv6_beside(self._handle.address)
+            host = network.add_ipv6(self._via, self.host_address, deadline)
+            self._take_ipv6(address, deadline)
+            self._over_ipv6 = HostWire(self._via, host=host, guest=address)
+        return self._over_ipv6
 
-    def listen(self) -> socket.socket:
-        """See `GuestLink`."""
-        return network.listen(self._via, (self.host_address, 0))
+    def _take_ipv6(self, address: str, deadline: Deadline) -> None:
+        if self._handle.kind == "shim":
+            if self._handle.own_netns is None:
+                raise HostError("the guest has no network of its own", why="that takes root's rights")
+            self.beside(_IPV6["shim"].format(v6=address), deadline)
+        else:
+            self._channel.run(_IPV6[self._handle.kind].format(v6=address, v4=self._handle.address), deadline)
 
-    def black_hole(self) -> tuple[socket.socket, socket.socket]:
+    def sockets(self, deadline: Deadline) -> RemoteSockets:
         """See `GuestLink`."""
-        return network.black_hole(self._via, self.host_address)
-
-    def knock(self, port: int) -> Callable[[], None]:
-        """See `GuestLink`."""
-        return network.bare_syn(self._via, self.host_address, (self._handle.address, port))
-
-    def bind_datagram(self) -> socket.socket:
-        """See `GuestLink`."""
-        return network.bind_datagram(self._via, (self.host_address, 0))
+        if self._sockets is None:
+            self._sockets = RemoteSockets.open(self._channel, deadline)
+        return self._sockets
 
     def close(self) -> None:
         """End both; a guest that is gone is no error."""
         if self._watch is not None:
             self._watch.close()
-        with contextlib.suppress(LabError, OSError):
-            if self._client is not None:
-                self._client.close()
+        for conversation in (self._client, self._sockets):
+            with contextlib.suppress(LabError, OSError):
+                if conversation is not None:
+                    conversation.close()
         with contextlib.suppress(LabError, OSError):
             self._channel.close()

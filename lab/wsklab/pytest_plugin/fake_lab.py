@@ -18,6 +18,7 @@ import pytest
 from wsklab import network
 from wsklab.channel.answers import NetEntry, NetTable
 from wsklab.channel.protocol import CommandResult
+from wsklab.channel.remote_sockets import RemoteSockets
 from wsklab.deadline import Deadline
 from wsklab.errors import BootError, ChannelLost, GuestCommandError, HostError, HostFull
 from wsklab.lease_protocol import GuestHandle, KeptGuest
@@ -249,6 +250,16 @@ class FakeLink:
         bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         bound.bind(("127.0.0.1", 0))
         return bound
+
+    def over_ipv6(self, deadline: Deadline) -> GuestLink:
+        """The model has one address."""
+        del deadline
+        raise HostError("the model has no IPv6")
+
+    def sockets(self, deadline: Deadline) -> RemoteSockets:
+        """The model has no sockets but its driver's."""
+        del deadline
+        raise HostError("the model has no sockets")
 
     def close(self) -> None:
         """End the model's handles."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import NoReturn
 
 import pytest
 
+from wsklab import network
 from wsklab.abi import DEVICE_PATH
 from wsklab.channel.answers import NetTable
 from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import CommandResult
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import OWN_SERVICE
-from wsklab.errors import ChannelLost, GuestCommandError, LabError, UsageError
+from wsklab.errors import ChannelLost, GuestCommandError, HostError, LabError, UsageError
 from wsklab.lease_protocol import GuestHandle
 from wsklab.pytest_plugin.case import CASE, Case
 from wsklab.pytest_plugin.links import GuestLink, Reload
@@ -22,8 +24,9 @@ from wsklab.pytest_plugin.observe import Observe
 from wsklab.pytest_plugin.observed import ObservedClient
 from wsklab.pytest_plugin.peer import Peer
 from wsklab.pytest_plugin.quiet import GRACE_S, quiet_s
+from wsklab.pytest_plugin.wires import GuestWire, Wire
 
-__all__ = ["LeasedGuest", "guest", "lab_guests", "observe", "peer", "wsk"]
+__all__ = ["LeasedGuest", "guest", "lab_guests", "observe", "peer", "peer6", "second_peer", "second_peer6", "wsk"]
 
 #: Seconds that an ordinary operation, a peer's call or a command may take, before scaling.
 CALL_S = 10.0
@@ -66,6 +69,11 @@ class LeasedGuest:
         return self.handle.address
 
     @property
+    def ipv6(self) -> str:
+        """Its IPv6 address there, which `link.over_ipv6` gives it."""
+        return network.ipv6_beside(self.address)
+
+    @property
     def loopback(self) -> str:
         """A 127.x.y.z address inside the guest that belongs to this case alone."""
         assert self._case.lease is not None
@@ -98,6 +106,10 @@ class LeasedGuest:
         _check_ledger(client, self)
         client.close()
         client.finished = True
+
+    def leave_out(self, why: str) -> NoReturn:
+        """Skip the case because this run's guests do not have what it needs."""
+        self._case.leave_out(why)
 
     @property
     def can_change_addresses(self) -> bool:
@@ -189,7 +201,7 @@ def lab_guests(request: pytest.FixtureRequest, guest: LeasedGuest) -> tuple[Leas
     case = request.node.stash[CASE]
     wires = {handle.netns for handle in case.lease.guests}
     if len(wires) > 1:
-        pytest.skip("its guests are on wires of their own and cannot reach each other: the setting wire = shared")
+        case.leave_out("its guests are on wires of their own and cannot reach each other: the setting wire = shared")
     return (guest, *(LeasedGuest(case, handle) for handle in case.lease.guests[1:]))
 
 
@@ -231,6 +243,43 @@ def peer(guest: LeasedGuest) -> Iterator[Peer]:
     made = Peer(guest.link, guest.address, guest.timeouts.seconds(CALL_S))
     yield made
     made.close()
+
+
+@pytest.fixture
+def peer6(guest: LeasedGuest) -> Iterator[Peer]:
+    """The other end over IPv6, likewise outside of the guest; where the wire cannot have it the case is left out."""
+    made = Peer(_over_ipv6(guest), guest.ipv6, guest.timeouts.seconds(CALL_S))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def second_peer(lab_guests: tuple[LeasedGuest, ...]) -> Iterator[Peer]:
+    """The other end on the case's second guest: the TCP of another machine."""
+    first, second = lab_guests[:2]
+    wire = GuestWire(second.link.sockets(second.within()), own=second.address, guest=first.address)
+    made = Peer(wire, first.address, first.timeouts.seconds(CALL_S))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def second_peer6(lab_guests: tuple[LeasedGuest, ...]) -> Iterator[Peer]:
+    """The other end on the second guest, over IPv6."""
+    first, second = lab_guests[:2]
+    for one in (first, second):
+        _over_ipv6(one)
+    wire = GuestWire(second.link.sockets(second.within()), own=second.ipv6, guest=first.ipv6)
+    made = Peer(wire, first.ipv6, first.timeouts.seconds(CALL_S))
+    yield made
+    made.close()
+
+
+def _over_ipv6(guest: LeasedGuest) -> Wire:
+    try:
+        return guest.link.over_ipv6(guest.within())
+    except HostError as error:
+        guest.leave_out(f"no IPv6 on the guest's wire: {error.message}: {error.why}")
 
 
 def _check_ledger(client: ObservedClient, guest: LeasedGuest) -> None:

@@ -1,4 +1,4 @@
-"""Connections of one worker to its guests: SSH, the control channel, and sockets on the guest's wire.
+"""Connections of one worker to its guests: SSH, the control channel, and sockets on the guest's wire (`wires`).
 
 A link is kept from case to case as long as the guest is the same; a broken one is thrown away.
 """
@@ -6,7 +6,6 @@ A link is kept from case to case as long as the guest is the same; a broken one 
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,9 +13,11 @@ from typing import Protocol
 from wsklab.channel.answers import NetTable
 from wsklab.channel.operations import IoctlDevice
 from wsklab.channel.protocol import CommandResult
+from wsklab.channel.remote_sockets import RemoteSockets
 from wsklab.deadline import Deadline
 from wsklab.errors import ChannelProtocolError
 from wsklab.lease_protocol import GuestHandle
+from wsklab.pytest_plugin.wires import Wire
 
 __all__ = ["GuestLink", "Links", "Reload", "read_reloads"]
 
@@ -52,12 +53,18 @@ def read_reloads(output: str) -> tuple[Reload, ...]:
         raise ChannelProtocolError("wskctl reload printed something else than its lines", why=str(error)) from error
 
 
-class GuestLink(Protocol):
-    """One worker's connection to one guest."""
+class GuestLink(Wire, Protocol):
+    """One worker's connection to one guest; its sockets are those of the test process, over IPv4."""
 
-    @property
-    def host_address(self) -> str:
-        """The worker's own address on the guest's wire: where the guest reaches a peer."""
+    def over_ipv6(self, deadline: Deadline) -> Wire:
+        """The same over IPv6: both ends of the wire have such an address from then on.
+
+        Raises:
+            HostError: this host or this network has none.
+        """
+
+    def sockets(self, deadline: Deadline) -> RemoteSockets:
+        """Sockets of the guest itself."""
 
     def open_device(self, path: str, deadline: Deadline) -> IoctlDevice:
         """A new handle of a device in the guest."""
@@ -80,25 +87,6 @@ class GuestLink(Protocol):
 
     def net(self, deadline: Deadline) -> NetTable:
         """The guest's own TCP and UDP tables."""
-
-    def connect(self, port: int, deadline: Deadline) -> socket.socket:
-        """A TCP connection to a port of the guest, over its wire; `ChannelLost` when it is refused."""
-
-    def listen(self) -> socket.socket:
-        """A listening socket at `host_address`, any port."""
-
-    def black_hole(self) -> tuple[socket.socket, socket.socket]:
-        """A port of `host_address` where connection requests vanish; see `network.black_hole`."""
-
-    def knock(self, port: int) -> Callable[[], None]:
-        """Ask for a connection to a port of the guest and return how to go away before it is answered.
-
-        Raises:
-            HostError: this host cannot.
-        """
-
-    def bind_datagram(self) -> socket.socket:
-        """A UDP socket at `host_address`, any port."""
 
     def close(self) -> None: ...
 

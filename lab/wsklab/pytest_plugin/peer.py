@@ -12,8 +12,8 @@ from typing import NoReturn, cast
 
 from wsklab.deadline import Deadline, pause
 from wsklab.errors import ChannelLost, DeadlineExceeded
-from wsklab.pytest_plugin.links import GuestLink
 from wsklab.pytest_plugin.peer_datagram import DatagramPeer
+from wsklab.pytest_plugin.wires import Wire
 
 __all__ = ["BlackHole", "Connection", "Listener", "Peer"]
 
@@ -217,8 +217,8 @@ class BlackHole:
 class Peer:
     """Makes connections and listeners on the guest's wire; a case's fixture closes all that are left."""
 
-    def __init__(self, link: GuestLink, guest: str, limit_s: float) -> None:
-        self._link = link
+    def __init__(self, wire: Wire, guest: str, limit_s: float) -> None:
+        self._wire = wire
         self._guest = guest
         self._limit_s = limit_s
         self._open: contextlib.ExitStack = contextlib.ExitStack()
@@ -230,7 +230,7 @@ class Peer:
             AssertionError: the guest refused. ChannelLost: it cannot be reached. DeadlineExceeded: no answer.
         """
         try:
-            raw = self._link.connect(port, Deadline.after(self._limit_s))
+            raw = self._wire.connect(port, Deadline.after(self._limit_s))
         except ChannelLost as error:
             if isinstance(error.__cause__, ConnectionResetError):
                 return Connection(cast("socket.socket", _ResetSocket((self._guest, port))), self._limit_s)
@@ -244,7 +244,7 @@ class Peer:
     def is_refused(self, port: int) -> bool:
         """Whether nobody listens on a port of the guest."""
         try:
-            self._link.connect(port, Deadline.after(self._limit_s)).close()
+            self._wire.connect(port, Deadline.after(self._limit_s)).close()
         except ChannelLost as error:
             if isinstance(error.__cause__, ConnectionRefusedError):
                 return True
@@ -253,7 +253,7 @@ class Peer:
 
     def listen(self) -> Listener:
         """Listen for the driver."""
-        listener = Listener(self._link.listen(), self._limit_s, self._open)
+        listener = Listener(self._wire.listen(), self._limit_s, self._open)
         self._open.callback(listener.close)
         return listener
 
@@ -265,7 +265,7 @@ class Peer:
         taken: list[Connection] = []
         for _ in range(min(count, MOST_OF_A_FLOOD)):
             try:
-                raw = self._link.connect(port, Deadline.after(min(self._limit_s, 1.0)))
+                raw = self._wire.connect(port, Deadline.after(min(self._limit_s, 1.0)))
             except (ChannelLost, DeadlineExceeded):
                 break
             taken.append(Connection(raw, self._limit_s))
@@ -276,7 +276,7 @@ class Peer:
     def tries(self, port: int, within_s: float) -> str:
         """How an attempt to connect ends: `connected` (and closed again), `refused`, or `silent` when nothing came."""
         try:
-            self._link.connect(port, Deadline.after(within_s)).close()
+            self._wire.connect(port, Deadline.after(within_s)).close()
         except ChannelLost:
             return "refused"
         except DeadlineExceeded:
@@ -290,19 +290,19 @@ class Peer:
             HostError: this host cannot.
         """
         knocking = contextlib.ExitStack()
-        knocking.callback(self._link.knock(port))
+        knocking.callback(self._wire.knock(port))
         self._open.callback(knocking.close)
         return knocking.close
 
     def datagram(self) -> DatagramPeer:
         """A UDP socket for the driver's datagrams."""
-        made = DatagramPeer(self._link.bind_datagram(), self._guest, self._limit_s)
+        made = DatagramPeer(self._wire.bind_datagram(), self._guest, self._limit_s)
         self._open.callback(made.close)
         return made
 
     def black_hole(self) -> BlackHole:
         """An address where connection requests vanish."""
-        hole = BlackHole(*self._link.black_hole())
+        hole = BlackHole(*self._wire.black_hole())
         self._open.callback(hole.close)
         return hole
 

@@ -204,14 +204,17 @@ def test_nothing_is_left_after_down(user: _User, guest: dict[str, Any]) -> None:
 
 
 def test_a_run_works_and_leaves_nothing(user: _User) -> None:
-    """`run` as the user: cases of one file are decided on one guest, and afterwards nothing is left."""
-    words = ("--guest", PROFILE, "--workers", "0", "--allow-unimplemented")
-    result = user.run("run", *words, "--json", "--", "-k", "test_bind", seconds=180)
+    """`run` as the user: cases of one file, and two whose peer is a second guest; afterwards nothing is left."""
+    words = ("--guest", PROFILE, "--guests-each", "2", "--workers", "0", "--allow-unimplemented")
+    result = user.run(
+        "run", *words, "--json", "--", "-k", "test_bind or a_second_guest_resets or connect_to_a_second", seconds=240
+    )
     document = json.loads(result.stdout)
     assert document["error"] is None, document["error"]
     assert document["guests"][0]["kind"] == "wine"
     assert (document["guests"][0]["method"], document["guests"][0]["why"]) == ("fork", "")
-    assert any(row["verdict"] == "passed" for row in document["results"]), result.stdout[-2000:]
+    passed = {row["rule"] for row in document["results"] if row["verdict"] == "passed"}
+    assert passed >= {"WSK-BIND-012", "WSK-CONN-001", "WSK-DATA-005"}, result.stdout[-2000:]
     assert user.document("gc", "--dry-run")["removed"] == []
 
 
