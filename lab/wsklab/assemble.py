@@ -25,6 +25,7 @@ from wsklab.deploy import DriverPackage
 from wsklab.domain_xml import Acceleration
 from wsklab.errors import HostError, HostFull, HypervisorError
 from wsklab.factory import GuestFactory
+from wsklab.firmware import find_uefi
 from wsklab.gc_timer import GcTimer
 from wsklab.guest import Claim, Guest
 from wsklab.home import FileLock, Home, write_text
@@ -344,6 +345,7 @@ class Lab:
             subnet=self._subnet(hypervisor, via),
             via=via,
             wires=wires,
+            uefi=find_uefi(),
             acceleration=self.acceleration,
             timeouts=self.timeouts,
             opener=self._open_channel,

@@ -29,6 +29,7 @@ __all__ = [
     "MemoryFile",
     "NetworkSpec",
     "NicSpec",
+    "UefiChoice",
     "network_digest",
     "parse_qemu_user",
     "render_domain_xml",
@@ -133,6 +134,21 @@ class MemoryFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UefiChoice:
+    """Which UEFI firmware a guest gets; none of them enforces Secure Boot.
+
+    Attributes:
+        code: its file.
+        setup_mode: it could enforce Secure Boot and has no keys yet; libvirt is asked for it as such.
+        variables: empty variables beside it; where they are given, the files are named instead of chosen by libvirt.
+    """
+
+    code: Path
+    setup_mode: bool = False
+    variables: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DomainSpec:
     """A guest as the hypervisor sees it: it has two serial ports, the console and one for debuggers.
 
@@ -141,6 +157,8 @@ class DomainSpec:
         uuid: random, chosen by the caller.
         cpu_model: QEMU's CPU model under TCG; under KVM the guest gets the host's CPU.
         firmware: bios or uefi. UEFI does not enforce Secure Boot: test signing is refused where it is enforced.
+        uefi: which UEFI firmware; None: libvirt's choice among those without Secure Boot.
+        tpm: whether it has an emulated TPM 2.0, by swtpm.
         nvram: the guest's own UEFI variables; None: where libvirt keeps them.
         windows: whether it runs Windows, which wants to know its hypervisor, and other clocks.
         kernel, initrd, cmdline: direct kernel boot; None boots from the first disk.
@@ -168,6 +186,8 @@ class DomainSpec:
     initrd: Path | None
     cmdline: str = ""
     firmware: str = "bios"
+    uefi: UefiChoice | None = None
+    tpm: bool = False
     nvram: Path | None = None
     windows: bool = False
     console_log: Path
@@ -303,11 +323,7 @@ def _boot(root: etree._Element, spec: DomainSpec) -> None:
     os_element = etree.SubElement(root, "os")
     _text(os_element, "type", "hvm", arch="x86_64", machine=spec.machine)
     if spec.firmware == "uefi":
-        os_element.set("firmware", "efi")
-        firmware = etree.SubElement(os_element, "firmware")
-        etree.SubElement(firmware, "feature", {"enabled": "no", "name": "secure-boot"})
-        if spec.nvram is not None:
-            _text(os_element, "nvram", str(spec.nvram))
+        _uefi(os_element, spec)
     elif spec.firmware != "bios":
         raise UsageError(f"unknown firmware {spec.firmware!r}", why="it is bios or uefi")
     if spec.kernel is None:
@@ -321,10 +337,29 @@ def _boot(root: etree._Element, spec: DomainSpec) -> None:
         _text(os_element, "cmdline", spec.cmdline)
 
 
+def _uefi(os_element: etree._Element, spec: DomainSpec) -> None:
+    """Firmware, by its features or by its files, and the file of the guest's own variables."""
+    chosen = spec.uefi
+    named = chosen.variables if chosen is not None else None
+    if chosen is not None and named is not None:
+        _text(os_element, "loader", str(chosen.code), readonly="yes", type="pflash")
+    else:
+        os_element.set("firmware", "efi")
+        firmware = etree.SubElement(os_element, "firmware")
+        setup_mode = chosen is not None and chosen.setup_mode
+        etree.SubElement(firmware, "feature", {"enabled": "yes" if setup_mode else "no", "name": "secure-boot"})
+        if setup_mode:
+            etree.SubElement(firmware, "feature", {"enabled": "no", "name": "enrolled-keys"})
+    if spec.nvram is not None:
+        _text(os_element, "nvram", str(spec.nvram), **({"template": str(named)} if named is not None else {}))
+
+
 def _features(root: etree._Element, spec: DomainSpec) -> None:
     features = etree.SubElement(root, "features")
     etree.SubElement(features, "acpi")
     etree.SubElement(features, "apic")
+    if spec.uefi is not None and spec.uefi.setup_mode and spec.firmware == "uefi":
+        etree.SubElement(features, "smm", {"state": "on"})  # firmware that can do Secure Boot is built for it
     if spec.acceleration is Acceleration.TCG:
         _text(etree.SubElement(features, "tcg"), "tb-cache", str(_TCG_CACHE_MIB), unit="MiB")
     if spec.windows:
@@ -429,6 +464,9 @@ def _devices(root: etree._Element, spec: DomainSpec) -> None:
     rng = etree.SubElement(devices, "rng", {"model": "virtio"})
     _text(rng, "backend", "/dev/urandom", model="random")
     etree.SubElement(devices, "panic", {"model": "isa"})
+    if spec.tpm:
+        tpm = etree.SubElement(devices, "tpm", {"model": "tpm-crb"})
+        etree.SubElement(tpm, "backend", {"type": "emulator", "version": "2.0"})
 
 
 def _disk(devices: etree._Element, spec: DiskSpec, letters: dict[str, Iterator[str]]) -> None:

@@ -17,7 +17,7 @@ from wsklab import network
 from wsklab.answer_file import GUEST_ACCOUNT
 from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
 from wsklab.domain_mark import DomainMetadata
-from wsklab.domain_xml import Acceleration, DiskSpec, DomainSpec, MemoryFile, NicSpec, render_domain_xml
+from wsklab.domain_xml import Acceleration, DiskSpec, DomainSpec, MemoryFile, NicSpec, UefiChoice, render_domain_xml
 from wsklab.errors import DeadlineExceeded, HostError, HypervisorError, UsageError
 from wsklab.guest import GUEST_USER, ChannelOpener, Claim, Guest, GuestRecord, directory_lock, read_record, write_record
 from wsklab.guest_files import GuestFiles, LocalFiles
@@ -77,6 +77,7 @@ class GuestFactory:
         network_name: the lab's isolated network.
         subnet: the first three numbers of its addresses, such as `192.168.213`.
         wires: makes private wires; None where none can be made.
+        uefi: the firmware of guests whose profile asks for UEFI; None: libvirt's choice.
         acceleration: what the probe found.
         files: where the guests' files are.
         label: stands in made-up names between profile and slot.
@@ -90,6 +91,7 @@ class GuestFactory:
     subnet: str
     via: network.Via
     wires: network.Wires | None = None
+    uefi: UefiChoice | None = None
     acceleration: Acceleration
     timeouts: Timeouts
     opener: ChannelOpener
@@ -285,6 +287,8 @@ class GuestFactory:
             initrd=image.initrd if image is not None else None,
             cmdline="" if windows or image is None else image.cmdline + static,
             firmware=profile.firmware,
+            uefi=self.uefi if profile.firmware == "uefi" else None,
+            tpm=profile.tpm,
             # The variables are the guest's own and begin empty: Windows starts from the disk's default path as well.
             nvram=directory / "nvram.fd" if profile.firmware == "uefi" else None,
             windows=windows,

@@ -119,6 +119,7 @@ class GuestProfile(_Section):
         edition: edition of Windows, or "".
         architecture: Debian's or Windows' name of the processor architecture.
         firmware: `bios` or `uefi` (guests with a kernel of their own are started directly).
+        tpm: whether it has an emulated TPM 2.0 (swtpm); such a guest boots, it is never a fork.
         memory_mib: memory in MiB.
         vcpus: number of virtual processors.
         cpu_model: QEMU's processor model.
@@ -143,6 +144,7 @@ class GuestProfile(_Section):
     edition: str = ""
     architecture: Literal["amd64"] = "amd64"
     firmware: Literal["bios", "uefi"] = "bios"
+    tpm: bool = False
     memory_mib: Annotated[int, Field(ge=128, le=1 << 20)]
     vcpus: Annotated[int, Field(ge=1, le=64)]
     cpu_model: str

@@ -179,6 +179,8 @@ def _require_fork(guest: Guest) -> None:
 
 
 def _kind_refusal(profile: GuestProfile) -> str:
+    if profile.tpm:
+        return "the state of an emulated TPM is no part of a template"
     if profile.kind != "wine":
         return f"forks of guests of kind {profile.kind} have never been run"
     return ""

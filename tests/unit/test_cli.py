@@ -383,6 +383,31 @@ def test_guests_document(services: FakeServices) -> None:
     }
 
 
+def test_images_are_removed_unless_a_guest_is_on_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their templates; a guest on one of them stops it before anything is deleted."""
+    services = FakeServices(tmp_path, ["g1"])
+    services.known[0].record.image = "0123"
+    gone: list[str] = []
+    images = [
+        SimpleNamespace(profile=name, digest=digest, directory=tmp_path, manifest={})
+        for name, digest in (("wine-bookworm", "0123"), ("wine-trixie", "4567"))
+    ]
+    templates = [
+        SimpleNamespace(manifest=SimpleNamespace(image=digest), directory=Path(f"/t/{digest}"))
+        for digest in ("0123", "4567")
+    ]
+    store = SimpleNamespace(list=lambda **_: images, remove=lambda image: gone.append(image.digest))
+    monkeypatch.setattr(services, "store", lambda _: store)
+    kept = SimpleNamespace(list=lambda: templates, discard=lambda path: gone.append(str(path)))
+    monkeypatch.setattr(services, "templates", lambda _: kept)
+    refused = call(services, "image", "remove", "*", "--json")
+    assert refused.code == 2
+    assert refused.document["error"]["evidence"]["guests"] == ["g1"]
+    assert gone == []
+    assert call(services, "image", "remove", "wine-trixie", "--json").code == 0
+    assert gone == ["/t/4567", "4567"]
+
+
 def test_up_document(services: FakeServices) -> None:
     """`up --json` tells name, address, how to log in, how it was made and until when."""
     answer = call(services, "up", "wine-bookworm", "--json")

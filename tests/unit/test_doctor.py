@@ -253,7 +253,7 @@ def test_a_licence_is_warned_of_two_weeks_ahead(tmp_path: Path, days: float, wor
 
 def test_firmware_is_missed_where_there_is_a_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever only has wine guests needs none."""
-    monkeypatch.setattr("wsklab.image.install_checks.find_uefi", lambda: None)
+    monkeypatch.setattr("wsklab.firmware.find_uefi", lambda: None)
     lab = fake_lab(FakeHypervisor(), tmp_path)
     without = next(check for check in lab_checks(lab, reprobe=False) if check.name == "firmware")
     lab.store = SimpleNamespace(list=lambda: [windows_image(datetime.now(UTC) + timedelta(days=99))])

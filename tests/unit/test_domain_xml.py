@@ -18,6 +18,7 @@ from wsklab.domain_xml import (
     HostEntry,
     NetworkSpec,
     NicSpec,
+    UefiChoice,
     render_domain_xml,
     render_network_xml,
 )
@@ -146,6 +147,38 @@ def test_a_windows_guest_knows_its_hypervisor_under_kvm_only() -> None:
     slow = render_domain_xml(_spec(kernel=None, windows=True, acceleration=Acceleration.TCG))
     assert etree.fromstring(slow).find("features/hyperv") is None
     assert "hypervclock" not in slow
+
+
+def test_firmware_is_asked_for_by_what_it_can_or_by_its_files() -> None:
+    """Secure Boot is never enforced: without it, or without keys; files are named where libvirt does not know them."""
+    nvram = Path("/d/vars.fd")
+    plain = UefiChoice(code=Path("/f/code.fd"))
+    assert render_domain_xml(_spec(kernel=None, firmware="uefi", nvram=nvram, uefi=plain)) == render_domain_xml(
+        _spec(kernel=None, firmware="uefi", nvram=nvram)
+    )
+    setup = render_domain_xml(
+        _spec(kernel=None, firmware="uefi", nvram=nvram, uefi=UefiChoice(code=Path("/f/c"), setup_mode=True))
+    )
+    features = {one.get("name"): one.get("enabled") for one in etree.fromstring(setup).iterfind("os/firmware/feature")}
+    assert features == {"secure-boot": "yes", "enrolled-keys": "no"}
+    assert _find(setup, "features/smm").get("state") == "on"
+    files = UefiChoice(code=Path("/f/code.fd"), variables=Path("/f/vars.fd"))
+    named = render_domain_xml(_spec(kernel=None, firmware="uefi", nvram=nvram, uefi=files))
+    assert _find(named, "os").get("firmware") is None
+    assert dict(_find(named, "os/loader").attrib) == {"readonly": "yes", "type": "pflash"}
+    assert _find(named, "os/nvram").get("template") == "/f/vars.fd"
+    bios = render_domain_xml(_spec(kernel=None, uefi=UefiChoice(code=Path("/f/c"), setup_mode=True)))
+    assert etree.fromstring(bios).find("features/smm") is None
+
+
+def test_a_tpm_is_emulated() -> None:
+    """Only where the profile says so."""
+    assert etree.fromstring(render_domain_xml(_spec())).find("devices/tpm") is None
+    tpm = _find(render_domain_xml(_spec(tpm=True)), "devices/tpm")
+    assert tpm.get("model") == "tpm-crb"
+    backend = tpm.find("backend")
+    assert backend is not None
+    assert dict(backend.attrib) == {"type": "emulator", "version": "2.0"}
 
 
 def test_disks_have_a_place_in_the_boot_order() -> None:

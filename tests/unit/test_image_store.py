@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from wsklab.deadline import Deadline
 from wsklab.errors import DeadlineExceeded, ImageError
 from wsklab.home import FileLock
 from wsklab.image.bake_wine import Bake, Baked
+from wsklab.image.manifest import WindowsFacts
 from wsklab.image.store import ImageStore
 from wsklab.profile import GuestProfile, load_profiles
 from wsklab.resources import images_root
@@ -216,6 +218,22 @@ def test_images_are_listed_and_removed(bench: Bench) -> None:
     bench.store.remove(image)
     bench.store.remove(image)
     assert [left.directory for left in bench.store.list()] == [new]
+
+
+def test_the_password_of_a_windows_goes_with_its_image(bench: Bench, tmp_path: Path) -> None:
+    """Nothing else beside it does, whatever the manifest names."""
+    keys = bench.public_key.parent
+    for name in ("ws2022-1.password", "ws2022-2.password"):
+        (keys / name).write_text("secret")
+
+    def installed(bake: Bake) -> Baked:
+        facts = WindowsFacts.unknown("wsklab").model_copy(update={"password_file": "../x/ws2022-1.password"})
+        return dataclasses.replace(Builder()(bake), windows=facts)
+
+    image = bench.store.build(bench.profile, deadline=Deadline.after(5), builder=installed)
+    bench.store.remove(image)
+    assert sorted(path.name for path in keys.glob("*.password")) == ["ws2022-2.password"]
+    bench.store.remove(image)
 
 
 def test_a_profile_without_recipe_has_no_image(bench: Bench) -> None:

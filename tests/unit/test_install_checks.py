@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from windows_iso import medium, server, wim
 
-from wsklab.domain_xml import Acceleration
+from wsklab.domain_xml import Acceleration, UefiChoice
 from wsklab.errors import HostError, HostFull, ImageError, UsageError
-from wsklab.image.install_checks import InstallHost, check_installation, check_medium, find_uefi
+from wsklab.firmware import KNOWN_FILES, find_uefi
+from wsklab.image.install_checks import InstallHost, check_installation, check_medium
 from wsklab.image.install_state import (
     InstallState,
     make_password,
@@ -49,7 +50,10 @@ def host(tmp_path: Path) -> InstallHost:
     folder.mkdir()
     firmware(folder)
     flags = frozenset({"cx16", "lahf_lm", "sse4_2", "popcnt"})
-    return InstallHost(place=tmp_path, acceleration=Acceleration.KVM, processor=flags, firmware=(folder,))
+    return InstallHost(
+        place=tmp_path, acceleration=Acceleration.KVM, processor=flags, firmware=(folder,), files=(),
+        programs=lambda name: f"/usr/bin/{name}",
+    )  # fmt: skip
 
 
 def test_nothing_is_missing(host: InstallHost) -> None:
@@ -82,13 +86,44 @@ def test_a_processor_that_lacks_something(host: InstallHost) -> None:
     check_installation(SERVER, old)
 
 
-@pytest.mark.parametrize("features", [("secure-boot",), ("secure-boot", "enrolled-keys", "requires-smm")])
-def test_firmware_that_enforces_secure_boot_is_none(host: InstallHost, features: tuple[str, ...]) -> None:
-    """libvirt is asked for firmware without it."""
-    firmware(host.firmware[0], features=features)
-    with pytest.raises(HostError, match="no UEFI firmware"):
+def test_firmware_that_enforces_secure_boot_is_none(host: InstallHost) -> None:
+    """A test-signed driver would be refused; the error says where was looked."""
+    firmware(host.firmware[0], features=("secure-boot", "enrolled-keys", "requires-smm"))
+    with pytest.raises(HostError, match="no UEFI firmware") as caught:
         check_installation(SERVER, host)
+    assert str(host.firmware[0]) in caught.value.why
     check_installation(SERVER.model_copy(update={"firmware": "bios"}), host)
+
+
+def test_firmware_without_keys_is_in_setup_mode(tmp_path: Path) -> None:
+    """It does not enforce Secure Boot either; firmware without Secure Boot is the better one."""
+    code = firmware(tmp_path, "50-secure.json", features=("secure-boot", "requires-smm"))
+    firmware(tmp_path, "40-enrolled.json", features=("secure-boot", "enrolled-keys"))
+    assert find_uefi((tmp_path,), ()) == UefiChoice(code=code, setup_mode=True)
+    plain = firmware(tmp_path, "60-plain.json")
+    assert find_uefi((tmp_path,), ()) == UefiChoice(code=plain)
+
+
+def test_known_files_where_nothing_is_described(tmp_path: Path) -> None:
+    """Code and variables, both there; the first pair that is."""
+    pairs = tuple((tmp_path / f"{name}-code", tmp_path / f"{name}-vars") for name in "abc")
+    assert find_uefi((), pairs) is None
+    pairs[0][0].touch()
+    for path in (*pairs[1], *pairs[2]):
+        path.touch()
+    assert find_uefi((), pairs) == UefiChoice(code=pairs[1][0], variables=pairs[1][1])
+    assert all(code.is_absolute() and variables.is_absolute() for code, variables in KNOWN_FILES)
+
+
+@pytest.mark.parametrize("absent", ["swtpm", "swtpm_setup"])
+def test_a_tpm_wants_its_programs(host: InstallHost, absent: str) -> None:
+    """Told before the build; profiles without a TPM do not ask."""
+    lacking = replace(host, programs=lambda name: None if name == absent else name)
+    with pytest.raises(HostError, match=rf"has a TPM, which {absent} would emulate") as caught:
+        check_installation(SERVER.model_copy(update={"tpm": True}), lacking)
+    assert "swtpm" in caught.value.fix
+    check_installation(SERVER, lacking)
+    check_installation(SERVER.model_copy(update={"tpm": True}), host)
 
 
 def test_firmware_is_found_as_libvirt_finds_it(tmp_path: Path) -> None:
@@ -101,8 +136,8 @@ def test_firmware_is_found_as_libvirt_finds_it(tmp_path: Path) -> None:
     firmware(etc, "60-edk2.json", there=False)
     (usr / "10-damaged.json").write_text("{")
     (usr / "20-other.json").write_text("[]")
-    assert find_uefi((etc, usr)) == wanted
-    assert find_uefi((tmp_path / "nothing",)) is None
+    assert find_uefi((etc, usr), ()) == UefiChoice(code=wanted)
+    assert find_uefi((tmp_path / "nothing",), ()) is None
 
 
 def test_no_room(host: InstallHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,7 +283,7 @@ def _versions(versions: Mapping[str, str]) -> Check:
 
 def _windows(lab: Lab) -> list[Check]:
     """What guests of kind windows need besides: firmware where there are any, and a licence that lasts."""
-    from wsklab.image.install_checks import find_uefi
+    from wsklab.firmware import find_uefi
     from wsklab.image.manifest import licence_warning
 
     images = [image for image in lab.store.list() if image.manifest.windows is not None]
@@ -291,7 +291,7 @@ def _windows(lab: Lab) -> list[Check]:
     firmware = Check(
         name="firmware",
         ok=code is not None or not images,
-        detail=str(code)
+        detail=str(code.code) + (" (could enforce Secure Boot, has no keys)" if code.setup_mode else "")
         if code is not None
         else "none for UEFI guests: Windows profiles cannot be installed or started",
         fix="" if code is not None else "apt-get install ovmf",

@@ -37,6 +37,9 @@ def register(app: typer.Typer) -> None:
     command(group, "build", help="Make the images of profiles; one that is up to date is left alone.")(build)
     command(group, "import", help="Make the image of a profile from a Windows disk that you bring.")(import_image)
     command(group, "list", help="Images in the store.")(list_images)
+    command(group, "remove", help="Delete images that no guest uses, their templates, and the password of a Windows.")(
+        remove
+    )
     command(group, "verify", help="Compare every file of images with its digest.")(verify)
 
 
@@ -171,6 +174,35 @@ def _just_one(chosen: list[GuestProfile]) -> list[GuestProfile]:
 def list_images(cli: Runtime) -> int:
     """Show the store."""
     _show(cli, cli.services.store(cli.config()).list())
+    return 0
+
+
+def remove(
+    cli: Runtime,
+    profiles: Annotated[list[str], typer.Argument(metavar="PROFILE...", help="Whose images; patterns are allowed.")],
+) -> int:
+    """Every image of these profiles, outdated and damaged ones too; refused as long as one of them has a guest."""
+    config = cli.config()
+    store, templates = cli.services.store(config), cli.services.templates(config)
+    with cli.services.lab(config) as lab:
+        images = list(store.list(damaged=True))
+        images = matching(images, profiles, name=lambda i: i.profile, what="image", listing="wsklab image list")
+        digests = {image.digest for image in images}
+        used = sorted(guest.name for guest in lab.guests() if guest.record.image in digests)
+        if used:
+            raise UsageError(
+                f"{len(used)} guests are on these images",
+                why=", ".join(used),
+                fix="`wsklab down` them first",
+                evidence={"guests": used},
+            )
+        for template in templates.list():
+            if template.manifest.image in digests:
+                templates.discard(template.directory)
+        for image in images:
+            store.remove(image)
+            cli.output.line(f"{image.profile} {image.digest[:12]}: gone")
+    _show_json(cli, images)
     return 0
 
 

@@ -60,6 +60,8 @@ _UNDEFINE_FLAGS: Final = (
     | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    # since libvirt 8.9; an older one removes an emulated TPM's state by itself
+    | getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0)
 )
 
 # A 4K screen as PPM has 25 MB.

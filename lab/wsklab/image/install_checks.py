@@ -5,23 +5,20 @@ An installation takes an hour; whatever can be known to stop it is told before i
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from wsklab.domain_xml import Acceleration
 from wsklab.errors import HostError, HostFull, ImageError, UsageError
+from wsklab.firmware import FIRMWARE_FOLDERS, KNOWN_FILES, find_uefi
 from wsklab.image.windows_media import WindowsMedium, inspect_medium
 from wsklab.profile import GuestProfile
 from wsklab.windows_recipe import WindowsRecipe
 
-__all__ = ["InstallHost", "check_installation", "check_medium", "find_uefi", "processor_flags", "recipe_of"]
-
-#: Where firmware says what it is (QEMU's docs/interop/firmware.json).
-FIRMWARE_FOLDERS: Final = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
+__all__ = ["InstallHost", "check_installation", "check_medium", "processor_flags", "recipe_of"]
 
 #: What an installed Windows has written, in GiB; its image takes half of that. The guest may fill its whole disk, and
 #: admission counts it so.
@@ -37,7 +34,8 @@ class InstallHost:
         acceleration: how guests run here.
         processor: the processor's flags, as Linux names them.
         qemu_user: the user that guests run as, when libvirt changes owners: not the lab's user.
-        firmware: folders with descriptions of firmware.
+        firmware: folders with descriptions of firmware; files: firmware that is known without one.
+        programs: finds a program of the host.
     """
 
     place: Path
@@ -45,6 +43,8 @@ class InstallHost:
     processor: frozenset[str]
     qemu_user: int | None = None
     firmware: tuple[Path, ...] = FIRMWARE_FOLDERS
+    files: tuple[tuple[Path, Path], ...] = KNOWN_FILES
+    programs: Callable[[str], str | None] = shutil.which
 
 
 def recipe_of(profile: GuestProfile) -> WindowsRecipe:
@@ -69,7 +69,7 @@ def check_installation(profile: GuestProfile, host: InstallHost, *, emulated: bo
         emulated: install even where guests are emulated.
 
     Raises:
-        UsageError: the profile is none of Windows. HostError: no KVM, no firmware, another processor.
+        UsageError: the profile is none of Windows. HostError: no KVM, no firmware, no swtpm, another processor.
         HostFull: no room.
     """
     recipe = recipe_of(profile)
@@ -86,11 +86,19 @@ def check_installation(profile: GuestProfile, host: InstallHost, *, emulated: bo
             why=f"it lacks {', '.join(lacking)}",
             fix="use another host, or an older release",
         )
-    if profile.firmware == "uefi" and find_uefi(host.firmware) is None:
+    if profile.firmware == "uefi" and find_uefi(host.firmware, host.files) is None:
         raise HostError(
             "there is no UEFI firmware for guests",
-            why=f"none of {', '.join(map(str, host.firmware))} describes one without Secure Boot for x86_64 and q35",
+            why=f"none of {', '.join(map(str, host.firmware))} describes one for x86_64 and q35 that does not enforce "
+            f"Secure Boot, and none of {', '.join(str(code) for code, _ in host.files)} is there",
             fix="apt-get install ovmf",
+        )
+    absent = [name for name in ("swtpm", "swtpm_setup") if host.programs(name) is None] if profile.tpm else []
+    if absent:
+        raise HostError(
+            f"{profile.name} has a TPM, which {' and '.join(absent)} would emulate",
+            why="no such program is on this host",
+            fix="apt-get install swtpm swtpm-tools",
         )
     need = (profile.disk_gib << 30) + (min(profile.disk_gib, _INSTALLED_GIB) << 29)
     free = shutil.disk_usage(host.place).free
@@ -132,31 +140,6 @@ def check_medium(
             fix="get it again; a copy that somebody changed has another digest too",
         )
     return medium
-
-
-def find_uefi(folders: Iterable[Path] = FIRMWARE_FOLDERS) -> Path | None:
-    """UEFI firmware that libvirt would choose for a q35 guest without Secure Boot; None when there is none."""
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for file in sorted(folder.glob("*.json")):
-            found.setdefault(file.name, file)  # one in /etc hides one of the same name (firmware.json)
-    for _, file in sorted(found.items()):
-        try:
-            code = _usable(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-        if code is not None and code.is_file():
-            return code
-    return None
-
-
-def _usable(description: dict[str, Any]) -> Path | None:
-    if "uefi" not in description["interface-types"] or "secure-boot" in description["features"]:
-        return None
-    for target in description["targets"]:
-        if target["architecture"] == "x86_64" and any("q35" in machine for machine in target["machines"]):
-            return Path(description["mapping"]["executable"]["filename"])
-    return None
 
 
 def processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

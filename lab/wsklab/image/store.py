@@ -191,9 +191,15 @@ class ImageStore:
                 )
 
     def remove(self, image: Image, *, deadline: Deadline | None = None) -> None:
-        """Delete an image; guests on it break, so ask the pool first. No error when it is gone."""
+        """Delete an image, and the password that was made for it; guests on it break, so ask the pool first.
+
+        No error when it is gone.
+        """
         with _locked(image.directory.parent, deadline or Deadline.after(10.0)):
             _delete(image.directory)
+            known = image.manifest.windows
+            if known is not None and known.password_file:
+                (self._public_key.parent / Path(known.password_file).name).unlink(missing_ok=True)
 
     # -- parts ---------------------------------------------------------------------------------
 
