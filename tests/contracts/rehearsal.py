@@ -47,8 +47,9 @@ class Rehearsal:
     root: Path
     place: Path
 
-    def lab(self, *, dialog_s: float = 60, hang_s: float = 120) -> _Lab:
-        """An assembled lab; seconds are scaled by four, as everything under emulation."""
+    def lab(self, *, dialog_s: float = 180, hang_s: float = 300) -> _Lab:
+        """An assembled lab; seconds are scaled by four, as everything under emulation, and enough for a host that is
+        ten times slower than it should be."""
         options = {"home": self.root, "mode": "private", "acceleration": "tcg", "vcpus_per_core": 64}
         config = load_config(options=options, environ={}, file=None, folder=self.place, user_home=self.place)
         made = _Lab(config)
@@ -65,8 +66,8 @@ class Rehearsal:
             "memory_mib": 512,
             "vcpus": 1,
             "disk_gib": 1,
-            "boot_budget_s": 60.0,
-            "recipe": real.windows_recipe.model_copy(update={"install_budget_s": 150.0}),
+            "boot_budget_s": 240.0,
+            "recipe": real.windows_recipe.model_copy(update={"install_budget_s": 900.0}),
         }
         return real.model_copy(update=changes)
 
