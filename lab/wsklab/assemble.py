@@ -253,7 +253,13 @@ class Lab:
         )
 
     def installer(
-        self, medium: WindowsMedium, *, control: Path, certificate: Path, openssh: Path | None = None
+        self,
+        medium: WindowsMedium,
+        *,
+        control: Path,
+        certificate: Path,
+        openssh: Path | None = None,
+        virtio: Path | None = None,
     ) -> Installer:
         """Who installs a Windows from this medium: a builder for `store.build`.
 
@@ -261,6 +267,7 @@ class Lab:
             control: `wskctl.exe`.
             certificate: what signs test drivers, DER.
             openssh: the unpacked Win32-OpenSSH package.
+            virtio: the unpacked virtio-win medium.
         """
         site = self.site()
         return Installer(
@@ -269,6 +276,7 @@ class Lab:
             control=control,
             certificate=certificate,
             openssh=openssh,
+            virtio=virtio,
             ensure_network=lambda: self._ensure_network(site),
             owner=self.owner,
             evidence=self.home.cache / "installations",

@@ -112,6 +112,14 @@ class WindowsRecipe(_Section):
         return self
 
     @property
+    def virtio_name(self) -> str:
+        """What virtio-win's folders call the release."""
+        if self.family == "client":
+            return "w11" if self.media_build >= 22000 else "w10"
+        names = {14393: "2k16", 17763: "2k19", 20348: "2k22"}
+        return names.get(self.media_build, "2k25")
+
+    @property
     def media_digests(self) -> frozenset[str]:
         """SHA-256 of every known medium."""
         return frozenset(medium.sha256 for medium in self.media)

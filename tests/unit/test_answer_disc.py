@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from wsklab.answer_file import AnswerSettings
-from wsklab.errors import ImageError
+from wsklab.errors import ImageError, UsageError
 from wsklab.image.answer_disc import DiscContent, disc_files
 from wsklab.media import Disc, write_disc
 from wsklab.profile import load_profiles
@@ -42,6 +43,63 @@ def content(tmp_path: Path, name: str, *, package: bool = True) -> DiscContent:
         certificate=b"\x30\x82",
         openssh=openssh if package else None,
     )
+
+
+def virtio_win(folder: Path, *releases: str) -> Path:
+    """A virtio-win medium, unpacked."""
+    for name in ("vioserial", "NetKVM"):
+        for release in releases:
+            own = folder / name / release / "amd64"
+            own.mkdir(parents=True)
+            for suffix in ("inf", "sys", "cat", "pdb"):
+                (own / f"{name.lower()}.{suffix}").write_text(release)
+    (folder / "guest-agent").mkdir()
+    (folder / "guest-agent" / "qemu-ga-x86_64.msi").write_text("msi")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "release"),
+    [
+        ("win10-22h2", "w10"),
+        ("win11-23h2", "w11"),
+        ("win11-25h2", "w11"),
+        ("ws2016", "2k16"),
+        ("ws2019", "2k19"),
+        ("ws2022", "2k22"),
+        ("ws2025", "2k25"),
+    ],
+)
+def test_virtio_drivers_and_agent_are_an_option(tmp_path: Path, name: str, release: str) -> None:
+    """Those of the release, without their symbols; installed before the agent, whose service has to be there."""
+    medium = virtio_win(tmp_path / "virtio", release, "w7")
+    files = disc_files(dataclasses.replace(content(tmp_path, name), virtio=medium))
+    on_disc = sorted(str(path).removeprefix("wsklab/virtio/") for path in files if "/virtio/" in str(path))
+    assert on_disc == [
+        *(f"NetKVM/netkvm.{suffix}" for suffix in ("cat", "inf", "sys")),
+        "qemu-ga-x86_64.msi",
+        *(f"vioserial/vioserial.{suffix}" for suffix in ("cat", "inf", "sys")),
+    ]
+    assert files["wsklab/virtio/NetKVM/netkvm.sys"] == medium / "NetKVM" / release / "amd64" / "netkvm.sys"
+    lines = text(files, "wsklab/first-logon.cmd").splitlines()
+    order = [
+        lines.index(next(line for line in lines if line.startswith(word))) for word in ("pnputil", "msiexec", "sc.")
+    ]
+    assert order == sorted(order)
+    assert order[-1] < lines.index(r"echo 1 >C:\wsklab\sealing")
+    without = text(disc_files(content(tmp_path, name)), "wsklab/first-logon.cmd")
+    assert "msiexec" not in without
+    assert "pnputil" not in without
+
+
+def test_a_folder_that_is_no_virtio_medium(tmp_path: Path) -> None:
+    """No agent, or nothing for the release."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="is no virtio-win medium"):
+        disc_files(dataclasses.replace(content(tmp_path, "ws2022"), virtio=tmp_path / "empty"))
+    old = virtio_win(tmp_path / "old", "2k16")
+    with pytest.raises(UsageError, match="no driver for this release"):
+        disc_files(dataclasses.replace(content(tmp_path, "ws2022"), virtio=old))
 
 
 def text(files: object, name: str) -> str:

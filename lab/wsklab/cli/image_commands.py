@@ -95,6 +95,9 @@ def build(
     openssh: Annotated[
         Path | None, typer.Option("--openssh", metavar="FOLDER", help="The unpacked Win32-OpenSSH package.")
     ] = None,
+    virtio: Annotated[
+        Path | None, typer.Option("--virtio", metavar="FOLDER", help="virtio-win, unpacked: its drivers and agent too.")
+    ] = None,
     emulated: Annotated[bool, typer.Option("--emulated", help="Install a Windows even without KVM.")] = False,
 ) -> int:
     """Make the images that are absent or stale."""
@@ -103,7 +106,7 @@ def build(
     config = cli.config()
     chosen = select_profiles(cli, profiles)
     if iso is not None or download:
-        wishes = InstallWishes(iso=iso, sha256=sha256, openssh=openssh, emulated=emulated)
+        wishes = InstallWishes(iso=iso, sha256=sha256, openssh=openssh, virtio=virtio, emulated=emulated)
         _show(cli, [_install(cli, config, chosen, wishes, download=download)])
         return 0
     store = cli.services.store(config)

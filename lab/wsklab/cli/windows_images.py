@@ -31,12 +31,14 @@ class InstallWishes:
         iso: the medium; None: the profile's own evaluation medium is downloaded.
         sha256: the digest that it must have, or "".
         openssh: the unpacked Win32-OpenSSH package, or None.
+        virtio: the unpacked virtio-win medium, or None: no virtio drivers, no guest agent.
         emulated: install even where guests are emulated.
     """
 
     iso: Path | None
     sha256: str = ""
     openssh: Path | None = None
+    virtio: Path | None = None
     emulated: bool = False
 
 
@@ -49,12 +51,15 @@ def install(lab: Lab, profile: GuestProfile, wishes: InstallWishes, output: Outp
     """
     from wsklab.cli.output import stages
     from wsklab.image.install_checks import check_installation, check_medium, recipe_of
+    from wsklab.image.virtio import virtio_files
     from wsklab.toolchain import make_certificate
 
     found = lab.store.find(profile)
     if found is not None:
         output.note(f"image {profile.name} is there already, and its inputs have not changed")
         return found
+    if wishes.virtio is not None:
+        virtio_files(wishes.virtio, recipe_of(profile))
     host = lab.install_host()
     check_installation(profile, host, emulated=wishes.emulated)
     iso = wishes.iso or download_medium(lab, profile, output)
@@ -63,7 +68,9 @@ def install(lab: Lab, profile: GuestProfile, wishes: InstallWishes, output: Outp
     with output.progress("driver and wskctl") as step:
         built = build(step)
     certificate = make_certificate(lab.home.keys)
-    installer = lab.installer(medium, control=built.ctl, certificate=certificate.cer, openssh=wishes.openssh)
+    installer = lab.installer(
+        medium, control=built.ctl, certificate=certificate.cer, openssh=wishes.openssh, virtio=wishes.virtio
+    )
     with output.progress(f"image {profile.name}") as step:
         deadline = lab.timeouts.after(recipe_of(profile).install_budget_s)
         return lab.store.build(profile, deadline=deadline, progress=stages(step), builder=installer)
@@ -88,7 +95,7 @@ def bring(
         raise UsageError(
             f"there is an image of {profile.name}",
             why="a profile has one image for what it says today",
-            fix=f"remove {found.directory}, or make a profile of your own: a new folder below images/",
+            fix=f"wsklab image remove {profile.name}, or make a profile of your own: a new folder below images/",
         )
     with output.progress("driver and wskctl") as step:
         built = build(step)

@@ -22,6 +22,7 @@ from wsklab.answer_file import (
 )
 from wsklab.errors import ImageError
 from wsklab.image.install_watch import marker
+from wsklab.image.virtio import AGENT, virtio_files
 from wsklab.windows_recipe import OpenSshSource, WindowsRecipe
 
 __all__ = ["FOLDER", "REPORTS", "DiscContent", "disc_files"]
@@ -33,6 +34,7 @@ _GUEST_FOLDER: Final = r"C:\wsklab"
 REPORTS: Final = "wsklab/provision.jsonl"
 
 _OPENSSH: Final = "openssh"
+_VIRTIO: Final = "virtio"
 _CAPABILITY: Final = "OpenSSH.Server~~~~0.0.1.0"
 
 
@@ -48,6 +50,7 @@ class DiscContent:
         public_key: the lab's key, one line.
         certificate: the certificate that signs test drivers, DER.
         openssh: the unpacked Win32-OpenSSH package, or None where the release has a server of its own.
+        virtio: the unpacked virtio-win medium, or None: no virtio drivers, no guest agent.
     """
 
     settings: AnswerSettings
@@ -57,6 +60,7 @@ class DiscContent:
     public_key: str
     certificate: bytes
     openssh: Path | None
+    virtio: Path | None = None
 
 
 def disc_files(content: DiscContent) -> Mapping[str, bytes | Path]:
@@ -64,12 +68,15 @@ def disc_files(content: DiscContent) -> Mapping[str, bytes | Path]:
 
     Raises:
         ImageError: the release needs the OpenSSH package and there is none, or it is not one.
+        UsageError: the virtio medium is none.
     """
     source = _ssh_source(content)
     files: dict[str, bytes | Path] = {
         ANSWER_FILE_NAME: render_answer_file(content.settings),
         SPECIALISE_SCRIPT.replace("\\", "/"): _script(_specialise()),
-        FIRST_LOGON_SCRIPT.replace("\\", "/"): _script(_first_logon(source, content.token)),
+        FIRST_LOGON_SCRIPT.replace("\\", "/"): _script(
+            _first_logon(source, content.token, virtio=content.virtio is not None)
+        ),
         f"{FOLDER}/wskctl.exe": content.control,
         f"{FOLDER}/key.pub": content.public_key.strip().encode() + b"\n",
         f"{FOLDER}/signing.cer": content.certificate,
@@ -78,6 +85,9 @@ def disc_files(content: DiscContent) -> Mapping[str, bytes | Path]:
         for path in sorted(content.openssh.rglob("*")):
             if path.is_file():
                 files[f"{FOLDER}/{_OPENSSH}/{path.relative_to(content.openssh).as_posix()}"] = path
+    if content.virtio is not None:
+        for name, path in virtio_files(content.virtio, content.recipe).items():
+            files[f"{FOLDER}/{_VIRTIO}/{name}"] = path
     return files
 
 
@@ -110,7 +120,7 @@ def _specialise() -> Sequence[str]:
     )
 
 
-def _first_logon(source: OpenSshSource, token: str) -> Sequence[str]:
+def _first_logon(source: OpenSshSource, token: str, *, virtio: bool) -> Sequence[str]:
     package = f' --from "{_GUEST_FOLDER}\\{_OPENSSH}"' if source == "package" else ""
     capability = (
         (f"dism.exe /Online /Quiet /NoRestart /Add-Capability /CapabilityName:{_CAPABILITY}",)
@@ -131,6 +141,7 @@ def _first_logon(source: OpenSshSource, token: str) -> Sequence[str]:
         _say("stage", "provisioning"),
         *capability,
         *_steps((account, f'ssh --file "{_GUEST_FOLDER}\\key.pub"{package}')),
+        *(_agent() if virtio else ()),
         f"echo 1 >{_GUEST_FOLDER}\\sealing",
         f'reg.exe add {run_once} /v wsklab /t REG_SZ /d "cmd.exe /c {_GUEST_FOLDER}\\first-logon.cmd" /f >nul',
         "shutdown.exe /r /t 5 /f",
@@ -141,6 +152,20 @@ def _first_logon(source: OpenSshSource, token: str) -> Sequence[str]:
         _say("sealed", token),
         "shutdown.exe /s /t 5 /f",
         "exit /b 0",
+    )
+
+
+def _agent() -> Sequence[str]:
+    """Drivers first: the agent's line is one of theirs. What counts is whether its service is there afterwards."""
+    folder = rf"{_GUEST_FOLDER}\{_VIRTIO}"
+    return (
+        rf"pnputil.exe /add-driver {folder}\*.inf /subdirs /install >>{_GUEST_FOLDER}\virtio.log 2>&1",
+        rf"msiexec.exe /i {folder}\{AGENT} /qn /norestart",
+        "sc.exe query QEMU-GA >nul",
+        "if not errorlevel 1 goto agent-is-there",
+        _say("failed", "agent"),
+        "exit /b 1",
+        ":agent-is-there",
     )
 
 

@@ -80,6 +80,7 @@ class Installer:
         control: `wskctl.exe`.
         certificate: the certificate that signs test drivers, DER.
         openssh: the unpacked Win32-OpenSSH package, or None.
+        virtio: the unpacked virtio-win medium, or None.
         ensure_network: makes the network that the guests are on.
         owner: whose guests they are while they are there.
         evidence: folder that gets what is left of installations that failed.
@@ -91,6 +92,7 @@ class Installer:
     control: Path
     certificate: Path
     openssh: Path | None
+    virtio: Path | None = None
     ensure_network: Callable[[], None]
     owner: str
     evidence: Path
@@ -220,6 +222,7 @@ class Installer:
             public_key=public_key.read_text(encoding="utf-8"),
             certificate=self.certificate.read_bytes(),
             openssh=self.openssh,
+            virtio=self.virtio,
         )
 
     # -- watching ------------------------------------------------------------------------------
