@@ -78,12 +78,14 @@ class Rehearsal:
             make_medium(path, fetch_parts(parts_folder()), firmware, wim(SERVER_2022), variant=variant)
         return path
 
-    def build(self, lab: Lab, firmware: Firmware, variant: str = "good") -> tuple[Image, list[str]]:
+    def build(
+        self, lab: Lab, firmware: Firmware, variant: str = "good", *, virtio: Path | None = None
+    ) -> tuple[Image, list[str]]:
         """What `image build PROFILE --iso FILE --emulated` does; the image, and the lines of progress."""
         package = self.place / "OpenSSH-Win64"
         package.mkdir(exist_ok=True)
         (package / "sshd.exe").write_bytes(b"MZ")
-        wishes = InstallWishes(iso=self.medium(firmware, variant), openssh=package, emulated=True)
+        wishes = InstallWishes(iso=self.medium(firmware, variant), openssh=package, virtio=virtio, emulated=True)
         output = Output(stderr=(said := io.StringIO()))
         output.verbose = 1
         with redirect_stderr(said):

@@ -42,10 +42,16 @@ def rehearsal(root: Path, tmp_path: Path) -> Iterator[Rehearsal]:
 
 
 @pytest.mark.parametrize("firmware", BOTH)
-def test_installed(rehearsal: Rehearsal, firmware: Firmware) -> None:
-    """Both kinds of firmware come to an image."""
+def test_installed(rehearsal: Rehearsal, firmware: Firmware, tmp_path: Path) -> None:
+    """Both kinds of firmware come to an image; one of them with virtio drivers and the agent."""
+    virtio = None
+    if firmware == "bios":
+        virtio = tmp_path / "virtio-win"
+        for name, text in (("guest-agent/qemu-ga-x86_64.msi", "msi"), ("vioserial/2k22/amd64/vioser.inf", "inf")):
+            (virtio / name).parent.mkdir(parents=True)
+            (virtio / name).write_text(text)
     with rehearsal.lab() as lab:
-        image, _ = rehearsal.build(lab, firmware)
+        image, _ = rehearsal.build(lab, firmware, virtio=virtio)
         assert image.manifest.windows is not None
         lab.store.remove(image)
 
