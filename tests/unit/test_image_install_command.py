@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from wsklab.cli.main import main
 from wsklab.cli.output import Output
 from wsklab.cli.runtime import Runtime
 from wsklab.cli.services import Services
-from wsklab.cli.windows_images import InstallWishes, download_medium
+from wsklab.cli.windows_images import InstallWishes, bring, download_medium, install
 from wsklab.config import LabConfig
 from wsklab.errors import ImageError, UsageError
 from wsklab.image.store import ImageStore
@@ -98,3 +99,29 @@ def test_no_download_is_known(tmp_path: Path) -> None:
     without: Any = profile.model_copy(update={"recipe": recipe})
     with pytest.raises(UsageError, match="no download of ws2022 is known"):
         download_medium(None, without, Output())  # type: ignore[arg-type]
+
+
+def test_an_image_that_is_there(tmp_path: Path) -> None:
+    """An import is refused before the disk is looked at; an installation is not repeated. Nothing is built."""
+    profile = load_profiles(images_root())["ws2022"]
+    there = SimpleNamespace(directory=tmp_path / "ws2022")
+    lab: Any = SimpleNamespace(store=SimpleNamespace(find=lambda _: there))
+
+    def build(_: object) -> Any:
+        pytest.fail("the driver was to be built")
+
+    output = Output(stderr=(said := io.StringIO()))
+    with pytest.raises(UsageError, match="there is an image of ws2022") as caught:
+        bring(lab, profile, tmp_path / "no.qcow2", account="a", provision=False, output=output, build=build)
+    assert caught.value.fix.startswith("wsklab image remove ws2022")
+    assert install(lab, profile, InstallWishes(iso=tmp_path / "no.iso"), output, build) is there
+    assert "is there already" in said.getvalue()
+
+
+def test_a_virtio_medium_is_looked_at_first(tmp_path: Path) -> None:
+    """Before the host, the medium and the hour that follows."""
+    profile = load_profiles(images_root())["ws2022"]
+    lab: Any = SimpleNamespace(store=SimpleNamespace(find=lambda _: None))
+    wishes = InstallWishes(iso=tmp_path / "no.iso", virtio=tmp_path)
+    with pytest.raises(UsageError, match="is no virtio-win medium"):
+        install(lab, profile, wishes, Output(stderr=io.StringIO()), lambda _: pytest.fail("the driver was to be built"))
