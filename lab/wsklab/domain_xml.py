@@ -22,6 +22,7 @@ from wsklab.domain_mark import DomainMetadata, as_strings, mark_of, parse_xml
 from wsklab.errors import HypervisorError, UsageError
 
 __all__ = [
+    "NO_TIMER_CHECK",
     "Acceleration",
     "DiskSpec",
     "DomainSpec",
@@ -67,6 +68,12 @@ _MEMORY_ID: Final = "wskram"
 
 # Linux: IFNAMSIZ is 16 with the final zero.
 _INTERFACE_NAME_MAX: Final = 15
+
+
+#: For the command line of a Linux. An emulated processor that a busy host gives no time for a few ticks at the wrong
+#: moment makes the kernel panic in its first tenth of a second ("IO-APIC + timer doesn't work"); under KVM the kernel
+#: leaves the check out by itself.
+NO_TIMER_CHECK: Final = "no_timer_check"
 
 
 class Acceleration(enum.StrEnum):

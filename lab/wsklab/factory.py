@@ -17,7 +17,16 @@ from wsklab import network
 from wsklab.answer_file import GUEST_ACCOUNT
 from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
 from wsklab.domain_mark import DomainMetadata
-from wsklab.domain_xml import Acceleration, DiskSpec, DomainSpec, MemoryFile, NicSpec, UefiChoice, render_domain_xml
+from wsklab.domain_xml import (
+    NO_TIMER_CHECK,
+    Acceleration,
+    DiskSpec,
+    DomainSpec,
+    MemoryFile,
+    NicSpec,
+    UefiChoice,
+    render_domain_xml,
+)
 from wsklab.errors import DeadlineExceeded, HostError, HypervisorError, UsageError
 from wsklab.guest import GUEST_USER, ChannelOpener, Claim, Guest, GuestRecord, directory_lock, read_record, write_record
 from wsklab.guest_files import GuestFiles, LocalFiles
@@ -285,7 +294,7 @@ class GuestFactory:
             nics=(nic,),
             kernel=image.kernel if image is not None else None,
             initrd=image.initrd if image is not None else None,
-            cmdline="" if windows or image is None else image.cmdline + static,
+            cmdline="" if windows or image is None else f"{image.cmdline} {NO_TIMER_CHECK}{static}",
             firmware=profile.firmware,
             uefi=self.uefi if profile.firmware == "uefi" else None,
             tpm=profile.tpm,

@@ -206,6 +206,7 @@ class Guest:
 
         Raises:
             BootError: names the rung that failed and shows the console's tail.
+            HostError: the time is over and the hypervisor does not answer, so nobody knows what the guest does.
         """
         while True:
             try:
@@ -213,6 +214,12 @@ class Guest:
             except (DeadlineExceeded, GuestError, HostError) as error:
                 last = error
             dead = self._cannot_boot()
+            if deadline.expired and self.domain.state() is DomainState.UNKNOWN:
+                raise HostError(
+                    f"guest {self.name} did not become ready: the hypervisor does not answer",
+                    why=last.message,
+                    fix="`wsklab doctor` says how the hypervisor is",
+                ) from last
             if dead or deadline.expired:
                 raise BootError(
                     f"guest {self.name} did not become ready: {dead or 'out of time'}",

@@ -44,6 +44,7 @@ class ShimGuest:
 
     Attributes:
         name: unique among the guests of a run.
+        profile: its profile.
         folder: all its files.
         address: its own address.
         host_address: where it reaches its peers.
@@ -52,11 +53,20 @@ class ShimGuest:
     """
 
     def __init__(
-        self, *, name: str, folder: Path, child: Child, lifeline: int, wire: network.ProcessWire | None, place: int
+        self,
+        *,
+        name: str,
+        profile: str,
+        folder: Path,
+        child: Child,
+        lifeline: int,
+        wire: network.ProcessWire | None,
+        place: int,
     ) -> None:
         """Use `start`."""
         via = wire.via if wire else network.Via()
         self.name = name
+        self.profile = profile
         self.folder = folder
         self.via = via
         self._wire = wire
@@ -68,7 +78,15 @@ class ShimGuest:
 
     @classmethod
     def start(
-        cls, build: ShimBuild, *, name: str, folder: Path, place: int, os_build: int, deadline: Deadline
+        cls,
+        build: ShimBuild,
+        *,
+        name: str,
+        profile: str,
+        folder: Path,
+        place: int,
+        os_build: int,
+        deadline: Deadline,
     ) -> ShimGuest:
         """Start the process and see it serve logins.
 
@@ -103,7 +121,7 @@ class ShimGuest:
             raise
         finally:
             os.close(reading)
-        guest = cls(name=name, folder=folder, child=child, lifeline=writing, wire=wire, place=place)
+        guest = cls(name=name, profile=profile, folder=folder, child=child, lifeline=writing, wire=wire, place=place)
         try:
             guest._bring_up(deadline)
         except BaseException:

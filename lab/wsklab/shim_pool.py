@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -71,17 +72,35 @@ class ShimPool:
         self._guests: dict[str, ShimGuest] = {}
         self._captures: dict[str, Capture] = {}
         self._reports: dict[str, CrashReport] = {}
+        #: guests made ahead for the place of a lost one, by profile
+        self._successors: dict[str, Future[GuestHandle]] = {}
+        self._ahead = ThreadPoolExecutor(max_workers=2, thread_name_prefix="shim-successor")
         self._lock = threading.Lock()
         self._closed = False
 
     def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:  # noqa: ARG002 - they only ever boot
         """See `GuestProvider.provide`."""
+        with self._lock:
+            ahead = self._successors.pop(profile, None)
+        if ahead is not None:
+            with contextlib.suppress(LabError):  # the second try tells why
+                return ahead.result()
+        return self._make(profile)
+
+    def _begin_successor(self, profile: str) -> None:
+        """Make one guest ahead; whoever loses one seldom loses only one, because its case is tried again."""
+        with self._lock:
+            if not self._closed and profile not in self._successors:
+                self._successors[profile] = self._ahead.submit(self._make, profile)
+
+    def _make(self, profile: str) -> GuestHandle:
         facts = self._profiles[profile]
         asked_at = time.monotonic()
         number = next(self._numbers)
         guest = ShimGuest.start(
             self._build,
             name=f"{profile}-{number}",
+            profile=profile,
             folder=self._folder / f"{profile}-{number}",
             place=(os.getpid() * 16 + number) % _PLACES,
             os_build=facts.shim_build,
@@ -157,6 +176,7 @@ class ShimPool:
         report = self._report(guest, operation, signals)
         with self._lock:
             self._reports.setdefault(name, report)
+        self._begin_successor(guest.profile)
         return report
 
     @staticmethod
@@ -200,7 +220,9 @@ class ShimPool:
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """See `GuestProvider.replace`."""
         self.drop(handle, reason)
-        return self.provide(handle.profile, boot=boot)
+        fresh = self.provide(handle.profile, boot=boot)
+        self._begin_successor(handle.profile)
+        return fresh
 
     def drop(self, handle: GuestHandle, reason: str) -> None:
         """See `GuestProvider.drop`."""
@@ -224,6 +246,8 @@ class ShimPool:
         """
         with self._lock:
             self._closed = True
+        self._ahead.shutdown()
+        with self._lock:
             guests = list(self._guests.values())
             self._guests.clear()
         findings = []

@@ -1,4 +1,4 @@
-"""How fast a crash and a hang are told, and what five crashes cost a run of two hundred cases.
+"""How fast a crash and a hang are told, how soon the run goes on, and what five crashes cost one of two hundred cases.
 
     python tests/performance/crashes.py [--guest PROFILE] [--results DIR] [--json FILE]
 
@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,21 @@ def verdicts(cases: list[dict[str, Any]]) -> dict[str, int]:
     return dict(Counter(case["verdict"] for case in cases))
 
 
+def gaps(cases: list[dict[str, Any]]) -> list[float]:
+    """Seconds from each provisional verdict to the next start of the same worker, on the guest that follows."""
+    attempts = [attempt for case in cases for attempt in (case, case["second"]) if attempt]
+    moments = [(attempt["worker"], *map(datetime.fromisoformat, _times(attempt))) for attempt in attempts]
+    found = []
+    for worker, _, *decided in moments:
+        later = [began for other, began, *_ in moments if other == worker and decided and began > decided[0]]
+        found += [(min(later) - decided[0]).total_seconds()] if later else []
+    return sorted(found)
+
+
+def _times(attempt: dict[str, Any]) -> list[str]:
+    return [attempt["started"], *filter(None, [attempt["decided"]])]
+
+
 def main() -> int:
     """Measure and print."""
     options = argparse.ArgumentParser()
@@ -73,6 +89,7 @@ def main() -> int:
         "five crashes: wall_s": broken["wall_s"],
         "five crashes / clean": round(broken["wall_s"] / clean["wall_s"], 2),
         "crash: provisional verdict after s": sorted(case["verdict_s"] for case in crashes),
+        "crash: the run goes on after s": gaps(broken_cases),
         "crash: evidence s": sorted(case["evidence_s"] for case in crashes),
         "hang: verdict": hang["verdict"],
         "hang: verdict after its deadline s": hang["verdict_s"],

@@ -18,7 +18,7 @@ from typing import Final
 
 from wsklab.console import visible
 from wsklab.deadline import Deadline
-from wsklab.domain_xml import Acceleration
+from wsklab.domain_xml import NO_TIMER_CHECK, Acceleration
 from wsklab.errors import HostCommandError, HostError
 from wsklab.process import run
 
@@ -138,8 +138,7 @@ def _boot(kernel: Path, acceleration: Acceleration, deadline: Deadline) -> _Boot
     argv = [_QEMU, "-nodefaults", "-no-user-config", "-machine", "q35"]
     argv += ["-accel", "kvm" if kvm else "tcg,thread=multi", "-cpu", "host" if kvm else "qemu64"]
     argv += ["-m", "256", "-smp", "2", "-display", "none", "-serial", "stdio", "-no-reboot"]
-    # an emulated timer on a host that is busy fails the kernel's test of it: that is another panic than the wanted one
-    argv += ["-kernel", str(kernel), "-append", "console=ttyS0 panic=-1 no_timer_check"]
+    argv += ["-kernel", str(kernel), "-append", f"console=ttyS0 panic=-1 {NO_TIMER_CHECK}"]
     watch = Deadline.after(0)
     try:
         result = run(argv, deadline=deadline, check=False)

@@ -117,6 +117,7 @@ class Case:
     blamed: str = ""
     verdict_s: float = 0.0
     evidence_s: float = 0.0
+    decided: str = ""
     #: the second attempt of a case that crashed or hung, alone on a fresh guest
     again: bool = False
     started: str = field(default_factory=now)
@@ -265,6 +266,7 @@ class Case:
             return CaseVerdict.LAB_ERROR, f"{_said(error)}; nobody can explain it: {silent.message}"
         # of several guests one is to blame: a death explains more than a hang, a hang more than a broken channel
         self.verdict_s = time.monotonic() - noticed
+        self.decided = now()
         self.blamed, story = min(
             stories.items(), key=lambda told: ("crashed", "hung", told[1].fault).index(told[1].fault)
         )
@@ -333,6 +335,7 @@ class Case:
             evidence=evidence,
             verdict_s=round(self.verdict_s, 3),
             evidence_s=round(self.evidence_s, 3),
+            decided=self.decided,
             metrics=tuple(self.metrics),
             cause=self.story.cause if self.story is not None and self.verdict in _TOLD else "",
             bucket=self.story.bucket if self.story is not None and self.verdict is CaseVerdict.CRASHED else "",

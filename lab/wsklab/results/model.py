@@ -77,6 +77,7 @@ class CaseResult(_Model):
         bucket: the group of crashes that it belongs to; "" for no crash.
         verdict_s: seconds from the moment that something was seen to be wrong to the provisional verdict;
         evidence_s: to the final one from there.
+        decided: the time of that provisional verdict; "" for a case that ended by itself.
         lab_fault: the fault of the lab that ended the first attempt; then this is the second attempt's line.
         second: the line of the second attempt of a case that crashed or hung, alone on a fresh guest; None: no such.
         bystander: the guest that another case lost under it; then this is the second attempt's line.
@@ -107,6 +108,7 @@ class CaseResult(_Model):
     bucket: str = ""
     verdict_s: float = 0.0
     evidence_s: float = 0.0
+    decided: str = ""
     lab_fault: str = ""
     second: CaseResult | None = None
     bystander: str = ""
