@@ -29,10 +29,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("round_", range(_ROUNDS), indirect=True)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def round_(request: pytest.FixtureRequest) -> int:
-    """Which time it is."""
-    return int(request.param)
+    """Which time it is; of every test, because only a fixture that a test has can be given values."""
+    return int(getattr(request, "param", 0))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

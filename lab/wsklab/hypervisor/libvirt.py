@@ -388,13 +388,22 @@ class LibvirtDomain:
         return self._link.call("take a screenshot of", shoot, domain=self._name)
 
     def dump_memory(self, target: Path, deadline: Deadline, *, windows: bool) -> None:
-        """By libvirt's daemon, whose file it is: in system mode it may be root's alone."""
+        """By libvirt's daemon, into a file that is there: it takes the file for its own user, but leaves its mode."""
         form = libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_WIN_DMP if windows else libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW
-        self._call(
-            "dump the memory of",
-            lambda domain: domain.coreDumpWithFormat(str(target), form, libvirt.VIR_DUMP_MEMORY_ONLY),
-            timeout_s=deadline.remaining_s,
-        )
+        target.touch()
+        target.chmod(0o644)  # else a dump of system mode is root's alone, and nobody of the lab can read it
+        try:
+            self._call(
+                "dump the memory of",
+                lambda domain: domain.coreDumpWithFormat(str(target), form, libvirt.VIR_DUMP_MEMORY_ONLY),
+                timeout_s=deadline.remaining_s,
+            )
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        if target.stat().st_size == 0:
+            target.unlink()
+            raise HypervisorError(f"no dump of {self._name} came", why=f"its host has written {target} over there")
 
     def open_serial(self, port: int) -> socket.socket:
         """A serial port; one holder at a time. It ends when the guest is powered off."""
