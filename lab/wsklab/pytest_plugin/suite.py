@@ -104,6 +104,8 @@ def suite_arguments(
         f"--rootdir={_root([*given, *named_paths(extra)])}",
         "-p",
         "no:cacheprovider",
+        # whoever watches one case wants its own line, and not a page of the lab's
+        *(("--tb=short",) if options.live else ()),
         *spread,
         *own,
         *extra,
