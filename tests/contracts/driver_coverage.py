@@ -74,7 +74,7 @@ def measure(tmp: Path, *, seeds: int, whole: bool) -> Coverage:
     folder = build(PRESET)
     driver = folder / "wsklab.so"
     env = {
-        **{name: value for name, value in os.environ.items() if name != "WSKLAB_FUZZ_ROUNDS"},
+        **{name: value for name, value in os.environ.items() if name != "WSKLAB_INTERNAL_FUZZ_ROUNDS"},
         "LLVM_PROFILE_FILE": f"{tmp}/%m-%p.profraw",
         "WSKLAB_SHIM_DRIVER": str(driver),
         "WSKLAB_SHIM_PRESET": PRESET,

@@ -28,9 +28,9 @@ PROFILE = "wine-bookworm"
 SOURCE = Path(wsklab.__file__).resolve().parents[1]
 
 
-def baked_home() -> Home:
-    """A home with the image of `PROFILE` for today's inputs: the user's own if it has it, else one kept for tests."""
-    profile = load_profiles(images_root())[PROFILE]
+def baked_home(profile_name: str = PROFILE) -> Home:
+    """A home with the image of a profile for today's inputs: the user's own if it has it, else one kept for tests."""
+    profile = load_profiles(images_root())[profile_name]
     own = default_home(ModeSetting.PRIVATE, os.environ, Path.home())
     kept = Path(tempfile.gettempdir()) / "wsklab-test-images"
     for root in (own, kept):
@@ -41,22 +41,22 @@ def baked_home() -> Home:
     return home
 
 
-def build_driver() -> BuildResult:
-    """Driver and wskctl, signed; what a home has built already is found again."""
-    home = baked_home()
+def build_driver(profile_name: str = PROFILE) -> BuildResult:
+    """Driver and wskctl, signed, in the home of a profile's image; what it has built already is found again."""
+    home = baked_home(profile_name)
     return build_package(driver_source_root(), home.driver, home.keys, Deadline.after(240))
 
 
-def furnish(target: Path) -> None:
+def furnish(target: Path, profile_name: str = PROFILE) -> None:
     """Give a new home the keys, the image and the driver of the baked one, but not its id.
 
     The keys belong to the image's digest. Image files are linked: they are never written.
     """
-    build_driver()
-    source = baked_home()
-    image = ImageStore(source.images).find(load_profiles(images_root())[PROFILE])
+    build_driver(profile_name)
+    source = baked_home(profile_name)
+    image = ImageStore(source.images).find(load_profiles(images_root())[profile_name])
     assert image is not None
-    folder = target / "images" / PROFILE
+    folder = target / "images" / profile_name
     folder.mkdir(parents=True)
     shutil.copytree(image.directory, folder / image.digest, copy_function=_link)
     shutil.copytree(source.keys, target / "keys")

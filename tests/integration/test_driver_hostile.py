@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 from collections.abc import Iterator
 
+import driver_counts
 import pytest
-from hostile_requests import request
 from local_wine import DEVICE, MISSING, LocalWine
 
 from wsklab import abi
 from wsklab.abi import Category, Ioctl
 from wsklab.channel.operations import Operation, WskClient
-from wsklab.deadline import Deadline, pause
-from wsklab.errors import DeadlineExceeded, GuestError, LabError
+from wsklab.deadline import Deadline
+from wsklab.errors import GuestError, LabError
 from wsklab.network import connect, listen
 from wsklab.records import SocketAddress
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not on this host: {MISSING}")
 
-SEED = int(os.environ.get("WSKLAB_FUZZ_SEED", "20261122"))
-ROUNDS = int(os.environ.get("WSKLAB_FUZZ_ROUNDS", "4000"))
+SEED = int(os.environ.get("WSKLAB_INTERNAL_FUZZ_SEED", "20261122"))
+ROUNDS = int(os.environ.get("WSKLAB_INTERNAL_FUZZ_ROUNDS", "4000"))
 
 
 def soon(seconds: float = 15.0) -> Deadline:
@@ -39,65 +38,14 @@ def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalWine]:
 
 def settle(wine: LocalWine) -> None:
     """A fresh client works, and the driver's ledger comes to rest."""
-    deadline = soon(15)
     with wine.client() as client:
-        record = client.create_listening_socket_sample()
-        assert record.succeeded
-        assert client.close_socket(record.new_socket).succeeded
-        while True:
-            ledger = client.ledger().driver
-            if (
-                ledger.outstanding == 0
-                and ledger.sockets_opened == ledger.sockets_closed
-                and client.hello().clients == 1
-            ):
-                break
-            assert not deadline.expired, ledger
-            pause(0.05)
-        assert ledger.balanced
-        assert ledger.irps_allocated - ledger.irps_freed == ledger.lost
+        driver_counts.settle(client, soon(15))
 
 
 def test_hostile_requests_never_break_the_driver(wine: LocalWine) -> None:
     """Thousands of random requests (seeded) on one handle: each is answered, and a fresh client works afterwards."""
-    rng = random.Random(SEED)  # noqa: S311 -- repeatable on purpose
     with wine.device_client() as control:
-        device = control.open_device(DEVICE)
-        answered = 0
-        batch = []
-        for count in range(ROUNDS):
-            code, data, room = request(rng)
-            if code == Ioctl.QUIESCE and rng.random() < 0.9:
-                continue  # it ends the client for good
-            batch.append((code, data, room, device.submit_ioctl(code, data, room, soon(120))))
-            if len(batch) == 20:
-                for asked, sent, size, pending in batch:
-                    try:
-                        result = pending.result(soon(0.5))
-                    except DeadlineExceeded:  # a wait whose time was made minutes long: it can be cancelled
-                        pending.cancel()
-                        try:
-                            result = pending.result(soon(30 if asked != Ioctl.FORWARD else 3))
-                        except DeadlineExceeded:
-                            # Wine's receive has no cancel routine: an IRP of a caller's that waits there ends with its
-                            # socket, when the handle is closed. `settle` sees that it did.
-                            assert asked == Ioctl.FORWARD, f"neither answered nor cancelled: {sent.hex()}"
-                            device.close()
-                            device = control.open_device(DEVICE)
-                            break
-                    assert len(result.data) <= size
-                    # without an output buffer Windows copies nothing, whatever Information says
-                    assert result.information <= size or (asked == Ioctl.FORWARD and size == 0), (
-                        "Windows would copy that many bytes"
-                    )
-                    answered += 1
-                batch.clear()
-            if count % 500 == 499:
-                device.close()
-                device = control.open_device(DEVICE)
-                batch.clear()
-        assert answered > ROUNDS * 0.8
-        device.close()
+        driver_counts.hostile(control, ROUNDS, SEED)
     settle(wine)
 
 

@@ -1,28 +1,22 @@
 """The driver under Wine, ten thousand times: sockets that come and go, connections that are accepted.
 
 The counts are twenty times `--cycles`: 10,000 of each in the soak. (The 100,000 hostile requests are those of
-test_driver_hostile.py with WSKLAB_FUZZ_ROUNDS.) After them ledger and memory are what they were after the first tenth.
+test_driver_hostile.py with WSKLAB_INTERNAL_FUZZ_ROUNDS.) After them ledger and memory are what they were after the
+first tenth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from driver_counts import accept_and_close, create_and_close
 from local_wine import MISSING, LocalWine
-
-from wsklab.abi import Category
-from wsklab.channel.operations import WskClient
-from wsklab.deadline import Deadline
-from wsklab.network import connect
-from wsklab.records import SocketAddress
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not on this host: {MISSING}")
 
 PER_CYCLE = 20
-#: What the host of the drivers may grow by: Wine's own caches, not a page for each of ten thousand.
-GROWTH_KIB = 4096
 
 
 @pytest.fixture(scope="module")
@@ -57,48 +51,14 @@ def resident_kib(wine: LocalWine) -> int:
     return total
 
 
-def repeat(wine: LocalWine, client: WskClient, count: int, once: Callable[[], None]) -> None:
-    """A tenth, a look, the rest, another look: the same numbers."""
-    for _ in range(count // 10):
-        once()
-    before, memory = client.ledger().client, resident_kib(wine)
-    for _ in range(count - count // 10):
-        once()
-    after = client.ledger().client
-    assert after.issued - before.issued >= count - count // 10
-    assert after.balanced
-    assert (after.outstanding, after.lost) == (0, 0)
-    assert after.sockets_opened - after.sockets_closed == before.sockets_opened - before.sockets_closed
-    assert after.irps_allocated - after.irps_freed == before.irps_allocated - before.irps_freed
-    assert after.pool_bytes == before.pool_bytes
-    assert resident_kib(wine) - memory < GROWTH_KIB
-
-
 def test_sockets_come_and_go(wine: LocalWine, count: int) -> None:
     """Created by the published sample, closed."""
     with wine.client() as client:
-
-        def once() -> None:
-            record = client.create_listening_socket_sample()
-            assert record.succeeded
-            assert client.close_socket(record.new_socket).succeeded
-
-        repeat(wine, client, count, once)
+        create_and_close(client, count, lambda: resident_kib(wine))
 
 
 def test_connections_are_accepted(wine: LocalWine, count: int) -> None:
     """Accepted by one listener, each closed before the next."""
     port = wine.free_port()
     with wine.client() as client:
-        listener = client.socket(Category.LISTEN).new_socket
-        assert client.bind(listener, SocketAddress.of("127.0.0.1", port)).succeeded
-
-        def once() -> None:
-            accepting = client.accept(listener)
-            with connect(wine.via, ("127.0.0.1", port), Deadline.after(20)):
-                record = accepting.result(Deadline.after(20))
-            assert record.succeeded
-            assert client.close_socket(record.new_socket).succeeded
-
-        repeat(wine, client, count, once)
-        assert client.close_socket(listener).succeeded
+        accept_and_close(client, count, lambda: resident_kib(wine), via=wine.via, address="127.0.0.1", port=port)

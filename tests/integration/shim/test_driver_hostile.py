@@ -14,8 +14,8 @@ from wsklab.channel.operations import WskClient
 from wsklab.deadline import Deadline
 from wsklab.errors import DeadlineExceeded
 
-SEED = int(os.environ.get("WSKLAB_FUZZ_SEED", "20261122"))
-ROUNDS = int(os.environ.get("WSKLAB_FUZZ_ROUNDS", "1500"))
+SEED = int(os.environ.get("WSKLAB_INTERNAL_FUZZ_SEED", "20261122"))
+ROUNDS = int(os.environ.get("WSKLAB_INTERNAL_FUZZ_ROUNDS", "1500"))
 #: Requests under way at a time: they meet each other in the driver.
 _BATCH = 20
 #: Requests per handle: after some time little is left that can be done with one.

@@ -14,7 +14,7 @@ from shim_build import MISSING, SOURCE, build
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not on this host: {MISSING}")
 
 #: Sequences per target: what CI runs is a slice; `tox -e soak` sets half a million.
-RUNS = int(os.environ.get("WSKLAB_FUZZ_RUNS", "1000"))
+RUNS = int(os.environ.get("WSKLAB_INTERNAL_FUZZ_RUNS", "1000"))
 _SECONDS_PER_RUN = 0.2
 
 

@@ -1,0 +1,125 @@
+"""The long counts of the driver, on whatever runs it: sockets that come and go, connections, hostile requests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from hostile_requests import request
+
+from wsklab.abi import Category, Ioctl
+from wsklab.channel.device import DeviceClient
+from wsklab.channel.operations import WskClient
+from wsklab.deadline import Deadline, pause
+from wsklab.errors import DeadlineExceeded
+from wsklab.network import Via, connect
+from wsklab.records import SocketAddress
+
+__all__ = ["DEVICE", "GROWTH_KIB", "accept_and_close", "create_and_close", "hostile", "settle"]
+
+DEVICE = r"\\.\wsklab"
+#: What the host of the drivers may grow by: Wine's own caches, not a page for each of ten thousand.
+GROWTH_KIB = 4096
+_BATCH = 20
+
+
+def _repeat(client: WskClient, count: int, once: Callable[[], None], resident_kib: Callable[[], int]) -> None:
+    """A tenth, a look, the rest, another look: the same numbers."""
+    for _ in range(count // 10):
+        once()
+    before, memory = client.ledger().client, resident_kib()
+    for _ in range(count - count // 10):
+        once()
+    after = client.ledger().client
+    assert after.issued - before.issued >= count - count // 10
+    assert after.balanced
+    assert (after.outstanding, after.lost) == (0, 0)
+    assert after.sockets_opened - after.sockets_closed == before.sockets_opened - before.sockets_closed
+    assert after.irps_allocated - after.irps_freed == before.irps_allocated - before.irps_freed
+    assert after.pool_bytes == before.pool_bytes
+    assert resident_kib() - memory < GROWTH_KIB
+
+
+def create_and_close(client: WskClient, count: int, resident_kib: Callable[[], int]) -> None:
+    """So many listening sockets, made by the published sample, each closed before the next."""
+
+    def once() -> None:
+        record = client.create_listening_socket_sample()
+        assert record.succeeded, record.describe()
+        assert client.close_socket(record.new_socket).succeeded
+
+    _repeat(client, count, once, resident_kib)
+
+
+def accept_and_close(
+    client: WskClient, count: int, resident_kib: Callable[[], int], *, via: Via, address: str, port: int
+) -> None:
+    """So many connections, accepted by one listener, each closed before the next."""
+    listener = client.socket(Category.LISTEN).new_socket
+    assert client.bind(listener, SocketAddress.of(address, port)).succeeded
+
+    def once() -> None:
+        accepting = client.accept(listener)
+        with connect(via, (address, port), Deadline.after(60)):
+            record = accepting.result(Deadline.after(60))
+        assert record.succeeded, record.describe()
+        assert client.close_socket(record.new_socket).succeeded
+
+    _repeat(client, count, once, resident_kib)
+    assert client.close_socket(listener).succeeded
+
+
+def hostile(control: DeviceClient, rounds: int, seed: int, *, patience: float = 1.0) -> None:
+    """Random requests (seeded) on one handle: each is answered. `patience` stretches every wait, for slow guests."""
+    rng = random.Random(seed)  # noqa: S311 -- repeatable on purpose
+    device = control.open_device(DEVICE)
+    answered = 0
+    batch = []
+    for count in range(rounds):
+        code, data, room = request(rng)
+        if code == Ioctl.QUIESCE and rng.random() < 0.9:
+            continue  # it ends the client for good
+        batch.append((code, data, room, device.submit_ioctl(code, data, room, Deadline.after(120 * patience))))
+        if len(batch) == _BATCH:
+            for asked, sent, size, pending in batch:
+                try:
+                    result = pending.result(Deadline.after(0.5 * patience))
+                except DeadlineExceeded:  # a wait whose time was made minutes long: it can be cancelled
+                    pending.cancel()
+                    try:
+                        result = pending.result(Deadline.after((30 if asked != Ioctl.FORWARD else 3) * patience))
+                    except DeadlineExceeded:
+                        # Wine's receive has no cancel routine: an IRP of a caller's that waits there ends with its
+                        # socket, when the handle is closed. `settle` sees that it did.
+                        assert asked == Ioctl.FORWARD, f"neither answered nor cancelled: {sent.hex()}"
+                        device.close()
+                        device = control.open_device(DEVICE)
+                        break
+                assert len(result.data) <= size
+                # without an output buffer Windows copies nothing, whatever Information says
+                assert result.information <= size or (asked == Ioctl.FORWARD and size == 0), (
+                    "Windows would copy that many bytes"
+                )
+                answered += 1
+            batch.clear()
+        if count % 500 == 499:
+            device.close()
+            device = control.open_device(DEVICE)
+            batch.clear()
+    assert answered > rounds * 0.8
+    device.close()
+
+
+def settle(client: WskClient, deadline: Deadline) -> None:
+    """A fresh client works, and the driver's ledger comes to rest."""
+    record = client.create_listening_socket_sample()
+    assert record.succeeded
+    assert client.close_socket(record.new_socket).succeeded
+    while True:
+        ledger = client.ledger().driver
+        if ledger.outstanding == 0 and ledger.sockets_opened == ledger.sockets_closed and client.hello().clients == 1:
+            break
+        assert not deadline.expired, ledger
+        pause(0.05)
+    assert ledger.balanced
+    assert ledger.irps_allocated - ledger.irps_freed == ledger.lost
