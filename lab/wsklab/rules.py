@@ -122,12 +122,18 @@ class Platform(BaseModel):
 
 
 class Witnesses(BaseModel):
-    """`data/witnesses.toml`: what real runs showed, kept by `wsklab results witness`."""
+    """`data/witnesses.toml`: what real runs showed, kept by `wsklab results witness`.
+
+    Attributes:
+        platforms: the guest profiles. verdicts: of each rule, by profile.
+        parts: of rules with a gap, by profile, how many of their cases hold there all the same: `2 of 4`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     platforms: dict[str, Platform] = Field(default_factory=dict)
     verdicts: dict[str, dict[str, str]] = Field(default_factory=dict)
+    parts: dict[str, dict[str, str]] = Field(default_factory=dict)
 
     def of(self, rule: Rule) -> Rule:
         """The rule with what was seen of it."""

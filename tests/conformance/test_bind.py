@@ -63,6 +63,18 @@ def test_the_transport_chooses_a_port(scene: Scene, observe: Observe, host: str)
     rule.must("bytes behind the address", asked, flagged(RecordFlag.GUARDS_INTACT, "untouched"))
 
 
+@pytest.mark.rule("WSK-BIND-002")
+def test_the_chosen_port_is_used(scene: Scene, observe: Observe) -> None:
+    """The part that needs no address query: a connection socket bound to port 0 connects from a port of its own."""
+    rule = observe.rule("WSK-BIND-002")
+    listening = scene.peer.listen()
+    number = scene.bound(rule, Category.CONNECTION, SocketAddress.of(scene.guest.address))
+    rule.must("connect", scene.wsk.connect(number, scene.address_of(listening)), succeeded())
+    host, port = listening.accept().remote
+    rule.must("the address that the peer sees", host == scene.guest.address, equals(True))
+    rule.must("the port that the peer sees", bool(port), holds("not 0", "0"))
+
+
 @pytest.mark.rule("WSK-BIND-003")
 def test_wildcard(scene: Scene, observe: Observe) -> None:
     """A listener on the wildcard takes connections to the wire's and to a loopback address, and knows which it was."""

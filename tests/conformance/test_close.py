@@ -125,6 +125,17 @@ def test_close_aborts_a_live_connection(scene: Scene, observe: Observe) -> None:
 
 
 @pytest.mark.rule("WSK-CLOSE-003")
+def test_close_with_unread_data(scene: Scene, observe: Observe) -> None:
+    """A connection whose data was not read to the end is reset by the close: the part that Linux' TCP shows, too."""
+    rule = observe.rule("WSK-CLOSE-003")
+    pair = scene.accepted(rule, scene.listener(rule))
+    pair.peer.send(b"two")
+    rule.must("the first byte", scene.received(pair.socket, 1), equals(b"t"))
+    rule.must("close", scene.wsk.close_socket(pair.socket), succeeded())
+    rule.must("the peer's end, with data unread", pair.peer.end(), equals("reset"))
+
+
+@pytest.mark.rule("WSK-CLOSE-003")
 def test_close_after_both_disconnects(scene: Scene, observe: Observe) -> None:
     """When both sides have disconnected gracefully the close sends no reset."""
     rule = observe.rule("WSK-CLOSE-003")

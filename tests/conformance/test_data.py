@@ -459,7 +459,8 @@ def test_receive_before_the_callback(scene: Scene, observe: Observe) -> None:
     heard = scene.callbacks(Callback.RECEIVE, pair.socket)
     pieces += [(event.sequence, None, event.length) for event in heard]
     rule.must("bytes in all", sum(length for _, _, length in pieces), equals(len(stream)))
-    # a completion may be told later than a callback that came after it: what counts is that they make up the stream
+    # the driver numbers a completion when its routine runs, which a callback that came later may preempt: the numbers
+    # do not show the order in which WSK gave the bytes out; that all pieces make up the stream does
     digests = {event.sequence: event.digest for event in heard}
     left = sorted(pieces)
     in_order = True
@@ -475,7 +476,7 @@ def test_receive_before_the_callback(scene: Scene, observe: Observe) -> None:
         in_order = in_order and fits[0] == left[0]
         left.remove(fits[0])
         at += fits[0][2]
-    rule.expect("order", in_order, holds("as they came", "another one"))
+    rule.record("numbers of completions and callbacks", "in the stream's order" if in_order else "in another order")
     rule.record("pieces by the callback", len(heard))
 
 

@@ -33,12 +33,14 @@ from wsklab.results.model import CaseResult
 from wsklab.results.store import load_run
 from wsklab.shim_pool import ShimPool
 from wsklab.toolchain import ShimBuild
-from wsklab.verdict import FINDINGS, RuleVerdict
+from wsklab.verdict import FINDINGS, CaseVerdict, RuleVerdict
 
 __all__ = ["EVERY_FILE", "Bench", "Killer", "Mutant", "Outcome", "cases_by_file", "run_all", "unmutated"]
 
 #: Verdicts of a rule that kill a mutant; a deviation does where the rule has nothing stronger to say.
 _KILLING = FINDINGS | {RuleVerdict.DEVIATION}
+#: Ends of cases that decide something.
+_ENDS = frozenset({CaseVerdict.PASSED, CaseVerdict.FAILED, CaseVerdict.CRASHED, CaseVerdict.HUNG})
 #: What a pool says when the shim or a sanitizer has found something: nothing else ran in that guest.
 _AT_ITS_END = "left over at its end"
 #: Stands for all files of cases.
@@ -220,10 +222,14 @@ def _child(mutant: Mutant, bench: Bench, folder: Path) -> None:
     killers = [one for one in _killers(cases, "" if mutant.case else mutant.rule) if one not in bench.known]
     if not killers and _AT_ITS_END in problem and "exit code" not in problem:
         killers.append(Killer("the guest's end after these cases", mutant.rule, "crashed"))
+    decided = sum(case.verdict in _ENDS for case in cases)
+    if not killers and decided == 0 and problem:
+        # nothing at all works, which the control run without a mutant does
+        killers.append(Killer("no case comes to an end", mutant.rule, "lab_error"))
     outcome = Outcome(
         name=mutant.name,
         killers=tuple(killers),
-        decided=sum(case.verdict in {"passed", "failed", "crashed", "hung"} for case in cases),
+        decided=decided,
         problem=problem[:400],
     )
     (folder / "outcome.part").write_text(json.dumps(asdict(outcome)))

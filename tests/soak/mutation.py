@@ -53,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for sort in options.sorts or SORTS:
             bench = Bench(shim, Path(folder) / sort, skipped=SLOW)
             chosen = _chosen(_mutants(sort, bench, build, options.jobs), options)
+            if sort == "driver":
+                reached = driver_mutants.reached_by_cases(chosen, bench)
+                print(f"driver: {len(chosen) - len(reached)} of {len(chosen)} places are reached by no case")
+                chosen = [mutant for mutant in chosen if mutant.name in reached]
             found = frozenset(unmutated(bench, chosen, jobs=options.jobs))
             print(*(f"left out, it finds something anyway: {killer}" for killer in sorted(found, key=str)), sep="\n")
             broken = {killer.case for killer in found if killer.verdict != RuleVerdict.DEVIATION}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wsklab.pytest_plugin.baseline import load_baseline
-from wsklab.results.model import RuleRow, RunDocument
+from wsklab.results.model import CaseResult, RuleResult, RuleRow, RunDocument
 from wsklab.results.witness import as_toml, conformance_page, differs_from_prediction, with_run
 from wsklab.rules import Catalogue, Platform, Witnesses, load_catalogue, load_statements, load_witnesses
 from wsklab.verdict import Assertion, AssertionClass, RuleObservation, RuleVerdict, judge
@@ -80,6 +80,26 @@ def test_a_run_replaces_what_was_known_of_its_profile() -> None:
     assert later.verdicts == {"WSK-SOCK-001": {"p": "failed"}, "WSK-SOCK-002": {"p": "gap"}}
     assert later.platforms["p"].build == "wine-10"
     assert Witnesses.model_validate(tomllib.loads(as_toml(later))) == later
+
+
+def test_a_gap_tells_which_part_holds() -> None:
+    """The cases of a rule that hold on a guest whose verdict is a gap are counted; a later run replaces the number."""
+    row = {"case": "c", "profile": "p", "kind": "wine", "item": "i", "started": "s", "duration_s": 0.0}
+
+    def case(verdict: str) -> CaseResult:
+        result = RuleResult(rule="WSK-SOCK-001", verdict=RuleVerdict(verdict))
+        return CaseResult.model_construct(**row, rules=(result,))
+
+    cases = [case(verdict) for verdict in ("passed", "gap", "passed", "not_run", "vacuous")]
+    known = with_run(Witnesses(), run("wine", "wine-9", SOCK_001="gap"), cases)
+    held = known.parts["WSK-SOCK-001"]["p"]
+    assert held.startswith("2 of ")
+    assert f"gap, {held} cases hold" in conformance_page(
+        Catalogue([known.of(load_catalogue().get("WSK-SOCK-001"))]), known
+    )
+    assert Witnesses.model_validate(tomllib.loads(as_toml(known))) == known
+    assert with_run(known, run("wine", "wine-9", SOCK_001="gap"), [case("gap")]).parts == {}
+    assert with_run(known, run("wine", "wine-9", SOCK_001="passed"), [case("passed")]).parts == {}
 
 
 def test_windows_witnesses_name_their_build(catalogue: Catalogue) -> None:

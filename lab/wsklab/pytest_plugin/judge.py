@@ -72,6 +72,7 @@ def judge_record(observe: Observe, judged: Judged) -> None:
         _after_failure(observe, name, record)
     if record.completion_count:
         _pending_flag(observe, name, record)
+        _arguments(observe, name, record)
         _stack(observe, name, judged)
 
 
@@ -141,6 +142,18 @@ def _pending_flag(observe: Observe, name: str, record: Record) -> None:
         f"{name}: PendingReturned after {'pending' if pending else 'another return'}",
         Seen(flag == pending, f"PendingReturned {str(flag).upper()}"),
         f"PendingReturned {str(pending).upper()}",
+    )
+
+
+def _arguments(observe: Observe, name: str, record: Record) -> None:
+    """Both stand in the stack location that the client filled."""
+    seen = [str(flag.name) for flag in (RecordFlag.IRP_MATCH, RecordFlag.CONTEXT_MATCH) if not record.has(flag)]
+    observe.central(
+        "WSK-IRP-005",
+        _MUST,
+        f"{name}: the routine's IRP and context",
+        Seen(not seen, f"missing {', '.join(seen)}" if seen else "the client's"),
+        "the client's",
     )
 
 

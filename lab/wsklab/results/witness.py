@@ -11,10 +11,10 @@ from pathlib import Path
 
 from wsklab.artifacts import visible, write_atomic
 from wsklab.errors import UsageError
-from wsklab.results.model import RunDocument
+from wsklab.results.model import CaseResult, RunDocument
 from wsklab.results.store import load_run
 from wsklab.rules import Catalogue, Platform, Rule, Witnesses, load_catalogue, load_witnesses, witnesses_file
-from wsklab.verdict import DECIDED
+from wsklab.verdict import DECIDED, RuleVerdict
 
 __all__ = ["as_toml", "conformance_page", "differs_from_prediction", "keep_witnesses", "with_run"]
 
@@ -29,13 +29,18 @@ _AGREES: Mapping[str, frozenset[str]] = {
 }
 
 
-def with_run(known: Witnesses, document: RunDocument) -> Witnesses:
+def with_run(known: Witnesses, document: RunDocument, cases: Iterable[CaseResult] = ()) -> Witnesses:
     """What is known, with the verdicts of a run in place of older ones of its profiles.
 
     A run that looked at some rules only replaces what is known of those.
+
+    Args:
+        cases: those of the run: they tell which part of a rule with a gap holds.
     """
     platforms = dict(known.platforms)
     verdicts = {rule: dict(seen) for rule, seen in known.verdicts.items()}
+    parts = {rule: dict(seen) for rule, seen in known.parts.items()}
+    held = _held(cases)
     for row in document.results:
         if row.verdict not in _KEPT:
             continue
@@ -43,7 +48,21 @@ def with_run(known: Witnesses, document: RunDocument) -> Witnesses:
             {"kind": row.kind, "build": row.build, "run": document.run_id, "started": document.started}
         )
         verdicts.setdefault(row.rule, {})[row.profile] = str(row.verdict)
-    return Witnesses(platforms=platforms, verdicts=verdicts)
+        parts.get(row.rule, {}).pop(row.profile, None)
+        seen = held.get((row.rule, row.profile), [])
+        if row.verdict == RuleVerdict.GAP and any(seen):
+            parts.setdefault(row.rule, {})[row.profile] = f"{sum(seen)} of {len(seen)}"
+    return Witnesses(platforms=platforms, verdicts=verdicts, parts={rule: own for rule, own in parts.items() if own})
+
+
+def _held(cases: Iterable[CaseResult]) -> dict[tuple[str, str], list[bool]]:
+    """Of each rule on each profile: whether it held, case by case, in those that looked at it."""
+    found: dict[tuple[str, str], list[bool]] = {}
+    for case in cases:
+        for result in case.rules:
+            if result.verdict in DECIDED:
+                found.setdefault((result.rule, case.profile), []).append(result.verdict == RuleVerdict.PASSED)
+    return found
 
 
 def as_toml(known: Witnesses) -> str:
@@ -52,9 +71,10 @@ def as_toml(known: Witnesses) -> str:
     for name, platform in sorted(known.platforms.items()):
         lines += ["", f"[platforms.{name}]"]
         lines += [f'{key} = "{visible(str(value), 100)}"' for key, value in platform.model_dump().items()]
-    lines += ["", "[verdicts]"]
-    for rule, seen in sorted(known.verdicts.items()):
-        lines.append(f"{rule} = {{ " + ", ".join(f'{name} = "{seen[name]}"' for name in sorted(seen)) + " }")
+    for table, rules in (("verdicts", known.verdicts), ("parts", known.parts)):
+        lines += ["", f"[{table}]"]
+        for rule, seen in sorted(rules.items()):
+            lines.append(f"{rule} = {{ " + ", ".join(f'{name} = "{seen[name]}"' for name in sorted(seen)) + " }")
     return "\n".join(lines) + "\n"
 
 
@@ -69,7 +89,8 @@ def keep_witnesses(root: Path, run_ids: Iterable[str], page: Path | None = None)
     """
     known = load_witnesses()
     for run_id in run_ids:
-        known = with_run(known, load_run(root, run_id).document)
+        run = load_run(root, run_id)
+        known = with_run(known, run.document, run.cases)
     try:
         write_atomic(witnesses_file(), as_toml(known))
     except OSError as error:
@@ -115,8 +136,13 @@ def conformance_page(catalogue: Catalogue, witnesses: Witnesses) -> str:
             seen = " | ".join(rule.observed.get(name, "") for name in _of_kind(witnesses, "wine"))
             lines.append(f"| {rule.id} | {rule.title} | {rule.wine} | {seen} |")
     lines += ["", "What lies behind them: [Wine](wine.md).", "", "## All rules", ""]
+    lines += [
+        "The verdict of a rule is the worst of its cases. Where a guest has a gap in a part of a rule only, the number",
+        "of cases that hold there all the same stands beside it: that part is decided.",
+        "",
+    ]
     lines += ["| rule | | witnesses | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
-    lines += [_row(rule, names) for rule in catalogue]
+    lines += [_row(rule, names, witnesses.parts.get(rule.id, {})) for rule in catalogue]
     return "\n".join(lines) + "\n"
 
 
@@ -124,7 +150,8 @@ def _of_kind(witnesses: Witnesses, kind: str) -> list[str]:
     return sorted(name for name, platform in witnesses.platforms.items() if platform.kind == kind)
 
 
-def _row(rule: Rule, names: Iterable[str]) -> str:
-    seen = " | ".join(rule.observed.get(name, "") for name in names)
+def _row(rule: Rule, names: Iterable[str], parts: Mapping[str, str]) -> str:
+    notes = {name: f", {part} cases hold" for name, part in parts.items()}
+    seen = " | ".join(rule.observed.get(name, "") + notes.get(name, "") for name in names)
     core = " *" if rule.core else ""
     return f"| {rule.id}{core} | {rule.title} | {', '.join(sorted(rule.witnesses))} | {seen} |"
