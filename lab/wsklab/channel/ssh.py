@@ -62,7 +62,9 @@ _SHORTEST_WAIT_S: Final = 0.01
 _HOST_KEY: Final = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/]+=*\Z")
 
 _log = logging.getLogger(__name__)
-_log.addHandler(logging.NullHandler())  # paramiko logs through this name; without a handler it would print
+# paramiko logs through this name, with a stack for each connection that breaks: whoever uses it gets our error for that
+_log.setLevel(logging.CRITICAL)
+_log.addHandler(logging.NullHandler())  # without a handler it would print
 
 _Maker = Callable[[str, BaseException], LabError]
 
