@@ -96,6 +96,7 @@ class GuestPool:
         self._start = start
         self._stop = stop
         self._spares_wanted = spares
+        self._undone: list[LabError] = []
         self._spares: dict[str, list[GuestHandle]] = {}
         self._resting: list[str] = []
         self._claim = claim
@@ -362,8 +363,19 @@ class GuestPool:
         return guest
 
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
-        """Keep the evidence of a dirty guest, remove it, make another of its profile."""
-        self.drop(handle, reason)
+        """Keep the evidence of a dirty guest, remove it, make another of its profile.
+
+        Where another is on its way already, there is room for both, and nobody waits for the removal.
+        """
+        with self._lock:
+            begun = not boot and bool(self._coming[handle.profile] or self._ready.get(handle.profile))
+            guest = self._guests.pop(handle.name, None) if begun else None
+            self._providing += guest is not None  # `close` waits for the removal as well
+        if guest is not None:
+            name = f"discard-{guest.name}"
+            threading.Thread(target=self._discard_beside, args=(guest, reason), name=name, daemon=True).start()
+        else:
+            self.drop(handle, reason)
         another = self.provide(handle.profile, boot=boot)
         if self._spares_wanted and not self._closed.is_set():
             name = f"spare-{handle.profile}"
@@ -405,6 +417,18 @@ class GuestPool:
         if guest is not None:
             self._discard(guest, kept.why)
 
+    def _discard_beside(self, guest: Guest, reason: str) -> None:
+        """The body of a thread; what goes wrong is told at the end of the run."""
+        try:
+            self._discard(guest, reason)
+        except LabError as error:
+            _log.warning("guest %s could not be removed: %s", guest.name, error)
+            self._undone.append(error)
+        finally:
+            with self._idle:
+                self._providing -= 1
+                self._idle.notify_all()
+
     def _discard(self, guest: Guest, reason: str) -> None:
         """Copy what explains a dirty guest, then destroy it."""
         target = self._evidence / guest.name
@@ -433,7 +457,7 @@ class GuestPool:
         self._stop()
         with self._lock:
             guests = list(self._guests.values())
-        errors: list[LabError] = []
+        errors = self._undone
         for guest in guests:
             try:
                 self._destroy(guest)
