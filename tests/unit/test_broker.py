@@ -55,6 +55,15 @@ def test_a_worker_gets_and_returns_a_guest(broker: Broker, address: Path) -> Non
         assert client.acquire(["a"], exclusive=True, deadline=soon()).guests[0].name == lease.guests[0].name
 
 
+def test_a_static_machine_is_there_once(provider: FakeProvider) -> None:
+    """However many guests of each profile are wanted: a second one is never asked for, and never waited for."""
+    with Broker(provider, ["a", "b"], each=2, machines={"b"}) as made:
+        with pytest.raises(LeaseUnavailable, match="the case wants 2 guests of b, there are 1"):
+            made.acquire(["b", "b"], exclusive=True, deadline=soon())
+        assert len(made.acquire(["a", "a", "b"], exclusive=True, deadline=soon()).guests) == 3
+        assert sorted(handle.profile for handle in made.seen) == ["a", "a", "b"]
+
+
 def test_the_socket_is_private(broker: Broker, address: Path) -> None:
     """Only the user of the run can speak to the broker."""
     assert stat.S_IMODE(address.stat().st_mode) == 0o600

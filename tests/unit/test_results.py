@@ -50,7 +50,9 @@ def case(
     )
 
 
-def document(cases: list[CaseResult], catalogue: Catalogue, *, allow_unimplemented: bool = False) -> RunDocument:
+def document(
+    cases: list[CaseResult], catalogue: Catalogue, *, allow_unimplemented: bool = False, machines: tuple[str, ...] = ()
+) -> RunDocument:
     """The document of these cases."""
     return document_of(
         run_id="r1",
@@ -63,7 +65,18 @@ def document(cases: list[CaseResult], catalogue: Catalogue, *, allow_unimplement
         catalogue=catalogue,
         selected=catalogue.core,
         allow_unimplemented=allow_unimplemented,
+        machines=machines,
     )
+
+
+def test_results_of_a_static_machine_say_so(catalogue: Catalogue) -> None:
+    """Rules, totals, and the head of its column; others do not."""
+    made = document([case("w", "wine"), case("bench", "windows")], catalogue, machines=("bench",))
+    assert {row.profile for row in made.results if row.static} == {"bench"}
+    assert {row.profile for row in made.totals if row.static} == {"bench"}
+    titles = {column.profile: column.title for figure in figures(made, catalogue) for column in figure.columns}
+    assert "static machine" in titles["bench"]
+    assert "static" not in titles["w"]
 
 
 def test_every_core_rule_has_a_verdict_on_every_guest(catalogue: Catalogue) -> None:

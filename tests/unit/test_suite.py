@@ -504,6 +504,17 @@ def test_sets_that_the_run_does_not_have(runs: Runs) -> None:
     assert lines["test_mixed"].message == "it needs guests of x, which this run does not have"
 
 
+def test_a_set_of_which_one_is_a_static_machine(runs: Runs) -> None:
+    """It is there once, whatever --guests-each says: two of it are left out, one beside another is there."""
+    document = runs.run(SETS, kinds=(("w", "wine"), ("x", "windows")), each=2, machines=("w",), baseline="")
+    cases = load_run(runs.folder / "results", "r1").cases
+    ran = {(case.case.partition("::")[2], case.profile): case for case in cases}
+    assert ran["test_pair", "w"].message == "it needs 2 guests of w, which is one static machine"
+    assert ran["test_pair", "x"].verdict is CaseVerdict.PASSED
+    assert ran["test_mixed", "x"].verdict is CaseVerdict.PASSED
+    assert {row.static for row in document.totals if row.profile == "w"} == {True}
+
+
 @pytest.mark.parametrize(
     "mark", ["lab_guests(0)", "lab_guests(1, 2)", "lab_guests()", 'reset("everything")', "reset()"]
 )
