@@ -11,12 +11,15 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from synthetic_dump import SyntheticDump
 from windows_shell import Service, WindowsShell, WindowsSsh
 
 from wsklab.channel.ssh import SshChannel
+from wsklab.cli.services import Services
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.deploy import DriverPackage
 from wsklab.errors import (
@@ -312,6 +315,20 @@ def test_a_silent_machine_is_switched_on(windows: Windows) -> None:
     with pytest.raises(GuestError, match="did not become ready"):
         silent.enter(Deadline.after(1), ready_check="")
     assert windows.switched == ["on"]
+
+
+@pytest.mark.parametrize(("code", "restarts"), [(0, False), (3010, True)])
+def test_a_package_that_wants_a_restart_gets_it(windows: Windows, tmp_path: Path, code: int, *, restarts: bool) -> None:
+    """By the command, on a machine that nobody has: it is claimed for as long as that takes."""
+    for name in ("nic.inf", "nic.sys", "nic.cat"):
+        (tmp_path / name).write_text(name)
+    windows.shell.pnputil_code = code
+    booted = windows.shell.boot_time
+    lab: Any = SimpleNamespace(timeouts=Timeouts(scale=10.0), profile=lambda name: PROFILES[name])
+    (machine,) = windows.machines().all()
+    Services().deploy(lab, machine, tmp_path / "nic.inf", service="", control=None, start=True)
+    assert (windows.shell.boot_time != booted) is restarts
+    assert machine.domain.metadata() is None
 
 
 # ---- in a run

@@ -224,6 +224,8 @@ class Services:
     ) -> str:
         """Bring a driver into a guest as a kernel service and start it; returns the service's name.
 
+        A guest is restarted when Plug and Play wants that.
+
         Args:
             file: a driver image, or the INF of a driver package, which Plug and Play gets.
             service: its name; "" takes the file's.
@@ -237,6 +239,7 @@ class Services:
         from wsklab.deploy import DriverPackage, deploy, deploy_verified, install_package
         from wsklab.errors import DeadlineExceeded, GuestError, UsageError
         from wsklab.pe_check import require_deployable
+        from wsklab.restart import restart_guest
 
         package_of_pnp = file.suffix.lower() == ".inf"
         if not package_of_pnp:
@@ -253,11 +256,14 @@ class Services:
                 if verifier != "off" and not package_of_pnp:
                     deploy_verified(guest, package, verifier, lab.profile(guest.record.profile), lab.timeouts)
                     return package.service
+                restart = False
                 with guest.open_channel(lab.timeouts.after(20)) as channel:
                     if package_of_pnp:
-                        install_package(channel, file, lab.timeouts)
+                        restart = install_package(channel, file, lab.timeouts)
                     else:
                         deploy(channel, package, lab.timeouts, start=start)
+                if restart:
+                    restart_guest(guest, lab.timeouts.after(lab.profile(guest.record.profile).boot_budget_s))
         except (GuestError, DeadlineExceeded) as error:
             if not isinstance(error, GuestError) or error.dirty:
                 guest.remember(dirty=f"{error.message}: {error.why}" if error.why else error.message)
