@@ -214,7 +214,7 @@ class Guest:
             except (DeadlineExceeded, GuestError, HostError) as error:
                 last = error
             dead = self._cannot_boot()
-            if deadline.expired and self.domain.state() is DomainState.UNKNOWN:
+            if deadline.expired and self._is_unknown():
                 raise HostError(
                     f"guest {self.name} did not become ready: the hypervisor does not answer",
                     why=last.message,
@@ -249,6 +249,10 @@ class Guest:
         except (LabError, OSError) as error:
             return NotYet(str(error))
         return True
+
+    def _is_unknown(self) -> bool:
+        """Whether the one who should know what it does is silent."""
+        return self.domain.state() is DomainState.UNKNOWN
 
     def _cannot_boot(self) -> str:
         """Why waiting any longer is useless, or ""."""

@@ -188,6 +188,10 @@ class Machine(Guest):
         self._remember_boot(channel, deadline)
         return channel
 
+    def _is_unknown(self) -> bool:
+        """Nobody should know: one that does not answer did not become ready."""
+        return False
+
     def _answers(self) -> bool:
         try:
             network.connect(self.via, self.address, self._timeouts.after(_ANSWER_S)).close()

@@ -46,7 +46,7 @@ def test_the_role_provisions_them_once(lab: LabCommand) -> None:
     wishes = {
         "windows_guest_control": str(built.ctl),
         "windows_guest_certificate": str(certificate),
-        "windows_guest_steps": ["crash-control", r"trust --file C:\wsklab\signing.cer"],
+        "windows_guest_steps": ["crash-control"],
         "windows_guest_restart": False,
     }
     playbook = lab.folder / "wine.yml"
