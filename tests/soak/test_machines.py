@@ -103,8 +103,11 @@ def test_a_run_with_every_reset(machine: BenchMachine, lab: BenchCommand, tmp_pa
     assert names == [(f"bench-{number}", "static", True) for number in range(1, len(names) + 1)]
     resets = {row["reset"]: row["cases"] for row in document["resets"]}
     assert resets.keys() >= {"driver", "fork", "rebuild"}
-    assert machine.switched[len(before) :] == ["off", "on"]
-    assert lab.run("exec", "bench", "--json", "--", "sc query wsklab").document["result"]["exit_code"] != 0
+    # the rebuild's power cycle; on a host that is too busy for a restart in time, one more in the place of it
+    asked = machine.switched[len(before) :]
+    assert asked in (["off", "on"], ["off", "on"] * 2)
+    answer = lab.run("exec", "bench", "--json", "--timeout", "300", "--", "sc query wsklab")
+    assert answer.document["result"]["exit_code"] != 0, answer
     assert lab.ok("list", "--json")["guests"][0]["dirty"] == ""
 
 
