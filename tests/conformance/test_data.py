@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from random import Random
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from wsklab.pytest_plugin.matchers import (
 from wsklab.pytest_plugin.observe import RuleObserver
 from wsklab.pytest_plugin.quiet import NO_CALLBACK_S, STILL_PENDING_S, UNCHANGED_S
 from wsklab.pytest_plugin.scene import Pair
+from wsklab.pytest_plugin.values import for_all
 from wsklab.wsk import DisconnectFlag, EventMask, ReceiveFlag
 
 SIZES = [1, 1460, 65536, 1 << 20]
@@ -52,6 +54,44 @@ def test_send(scene: Scene, observe: Observe, size: int, accepted: bool) -> None
     rule.must(f"send of {size} bytes", sent, succeeded())
     rule.must("Information is the length", sent, information(size))
     rule.must(f"the peer reads {size} bytes as sent", seen == abi.pattern(size, size & 0xFF), equals(True))
+
+
+@pytest.mark.rule("WSK-DATA-001")
+def test_send_anything(scene: Scene, observe: Observe) -> None:
+    """Whatever the bytes are and however many, they reach the peer, one send after the other on one connection."""
+    rule = observe.rule("WSK-DATA-001")
+    pair = scene.accepted(rule, scene.listener(rule))
+
+    def arrives(data: bytes) -> None:
+        sent = scene.wsk.send(pair.socket, data)
+        rule.must("send of any bytes", sent, succeeded())
+        rule.must("its Information", sent.information == len(data), holds("the length", "something else"))
+        rule.must("the peer reads them", pair.peer.receive(len(data)) == data, equals(True))
+
+    for_all((b"\0", b"\xff" * 4000), lambda random: random.randbytes(random.randint(1, 4000)), arrives)
+
+
+@pytest.mark.rule("WSK-DATA-002")
+def test_receive_anything(scene: Scene, observe: Observe) -> None:
+    """Whatever the peer sends, and whatever room there is, a receive tells how much came, and it is that."""
+    rule = observe.rule("WSK-DATA-002")
+    pair = scene.accepted(rule, scene.listener(rule))
+
+    def arrives(case: tuple[bytes, int]) -> None:
+        data, room = case
+        pair.peer.send(data)
+        got = bytearray()
+        while len(got) < len(data):
+            record = scene.wsk.receive(pair.socket, room).result(scene.within())
+            rule.must("receive of any bytes", record, succeeded())
+            rule.must("at most the room", 0 < len(record.data) <= room, equals(True))
+            got += record.data
+        rule.must("the bytes", bytes(got) == data, equals(True))
+
+    def some(random: Random) -> tuple[bytes, int]:
+        return random.randbytes(random.randint(1, 2000)), random.randint(500, 3000)
+
+    for_all(((b"\0", 1), (b"12", 1), (bytes(1000), 1000)), some, arrives)
 
 
 @pytest.mark.rule("WSK-DATA-002")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 
 import pytest
 
@@ -12,6 +13,7 @@ from wsklab.deadline import NotYet, wait_until
 from wsklab.errors import DeadlineExceeded
 from wsklab.pytest_plugin import Observe, Scene
 from wsklab.pytest_plugin.matchers import equals, failed, holds, outcome, refused, returned, succeeded, with_status
+from wsklab.pytest_plugin.values import for_all
 from wsklab.records import AF_INET, AF_INET6, SocketAddress
 
 NI_NUMERICHOST, NI_NAMEREQD, NI_NUMERICSERV = 0x2, 0x4, 0x8
@@ -40,6 +42,23 @@ def test_numeric_names(scene: Scene, observe: Observe, text: str, family: int, l
         rule.must("address", entry.address == SocketAddress.of(text, port), holds("as asked", "another one"))
     freed = scene.wsk.run(Operation.free_address_info(found.object))
     rule.must("WskFreeAddressInfo", freed, succeeded())
+
+
+@pytest.mark.rule("WSK-NAME-001")
+def test_any_numeric_name(scene: Scene, observe: Observe) -> None:
+    """Any IPv4 address in digits gives that address."""
+    rule = observe.rule("WSK-NAME-001")
+
+    def resolves(address: ipaddress.IPv4Address) -> None:
+        found = scene.wsk.run(Operation.address_info(str(address), str(scene.guest.port())))
+        rule.must("WskGetAddressInfo of any address", found, succeeded())
+        same = [entry.address == SocketAddress.of(str(address), scene.guest.port()) for entry in found.address_infos]
+        rule.must("what it gives", bool(same) and all(same), holds("that address", "another one"))
+        freed = scene.wsk.run(Operation.free_address_info(found.object))
+        rule.must("WskFreeAddressInfo of any address", freed, succeeded())
+
+    edges = (ipaddress.IPv4Address(number) for number in (1, (1 << 32) - 1))
+    for_all(edges, lambda random: ipaddress.IPv4Address(random.getrandbits(32)), resolves)
 
 
 @pytest.mark.rule("WSK-NAME-002")

@@ -32,6 +32,7 @@ from wsklab.pytest_plugin.matchers import (
     succeeded,
 )
 from wsklab.pytest_plugin.quiet import NO_CALLBACK_S, NO_SECOND_COMPLETION_S
+from wsklab.pytest_plugin.values import for_all
 from wsklab.wsk import SocketOption
 
 #: An address family that no Windows has a transport for.
@@ -247,6 +248,20 @@ def test_context_is_opaque(scene: Scene, observe: Observe, context: int) -> None
     rule.must("creation", made, succeeded())
     rule.must("bind", scene.wsk.bind(made.new_socket, scene.private()), succeeded())
     rule.must("close", scene.wsk.close_socket(made.new_socket), succeeded())
+
+
+@pytest.mark.rule("WSK-SOCK-017")
+def test_any_context(scene: Scene, observe: Observe) -> None:
+    """Whatever number the context is, the socket is created, bound and closed."""
+    rule = observe.rule("WSK-SOCK-017")
+
+    def harmless(context: int) -> None:
+        made = scene.wsk.socket(Category.LISTEN, socket_context=context, dispatch=Dispatch.FULL)
+        rule.must("creation with any context", made, succeeded())
+        rule.must("bind with any context", scene.wsk.bind(made.new_socket, scene.private()), succeeded())
+        rule.must("close with any context", scene.wsk.close_socket(made.new_socket), succeeded())
+
+    for_all((2, 1 << 32, 1 << 63), lambda random: random.getrandbits(64), harmless)
 
 
 @pytest.mark.rule("WSK-SOCK-017")
