@@ -39,6 +39,10 @@ TOO_MUCH = 16 << 20
 CHUNKS, OFFSET = (100, 1, 300), 7
 
 
+#: Sixteen pieces of a slow reader.
+SLOWLY_READ = 1 << 18
+
+
 @pytest.mark.rule("WSK-DATA-001")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "connected"])
@@ -124,6 +128,21 @@ def test_send_waits_for_the_transport(scene: Scene, observe: Observe) -> None:
     rule.must("send", sent, succeeded())
     rule.must("Information", sent, information(TOO_MUCH))
     rule.must("bytes that the peer reads", len(seen), equals(TOO_MUCH))
+
+
+@pytest.mark.rule("WSK-DATA-003")
+def test_slow_reader(scene: Scene, observe: Observe) -> None:
+    """A peer that reads a piece at a time gets everything in order, and the send completes with the full length."""
+    rule = observe.rule("WSK-DATA-003")
+    pair = scene.accepted(rule, scene.listener(rule))
+    sending = scene.wsk.submit(
+        Operation.send(pair.socket, b"", fill=Fill.PATTERN, buffer_length=SLOWLY_READ, pattern_seed=3)
+    )
+    seen = pair.peer.receive_slowly(SLOWLY_READ, piece=1 << 14, pause_s=0.005)
+    sent = sending.result(scene.within(30.0))
+    rule.must("send to a slow reader", sent, succeeded())
+    rule.must("its Information", sent, information(SLOWLY_READ))
+    rule.must("the slow reader gets", seen == abi.pattern(SLOWLY_READ, 3), holds("the bytes as sent", "others"))
 
 
 @pytest.mark.rule("WSK-DATA-004")
