@@ -74,7 +74,8 @@ void ClientPrepare(CLIENT *client, WSKLAB_SUBMIT *submit, uint32_t function, uin
 
 NTSTATUS ClientSubmit(CLIENT *client, const WSKLAB_SUBMIT *submit, const void *data)
 {
-    size_t size = sizeof(*submit) + submit->data_length;
+    size_t behind = (size_t)submit->data_length + submit->extra_length;
+    size_t size = sizeof(*submit) + behind;
     unsigned char *request = Allocate(size);
     size_t returned;
     NTSTATUS status;
@@ -83,8 +84,8 @@ NTSTATUS ClientSubmit(CLIENT *client, const WSKLAB_SUBMIT *submit, const void *d
         return STATUS_NO_MEMORY_HERE;
     }
     memcpy(request, submit, sizeof(*submit));
-    if (submit->data_length > 0) {
-        memcpy(request + sizeof(*submit), data, submit->data_length);
+    if (behind > 0) {
+        memcpy(request + sizeof(*submit), data, behind);
     }
     status = ClientIoctl(client, IOCTL_WSKLAB_SUBMIT, request, size, NULL, 0, CLIENT_WAIT_MS, &returned);
     Free(request);

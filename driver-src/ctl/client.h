@@ -28,7 +28,7 @@ NTSTATUS ClientIoctl(CLIENT *client, uint32_t code, const void *input, size_t in
 /* A request with header, number, and the ordinary case of everything; the caller sets the rest. */
 void ClientPrepare(CLIENT *client, WSKLAB_SUBMIT *submit, uint32_t function, uint32_t socket);
 
-/* Sends a request; data (data_length of it) follows it. */
+/* Sends a request; data (data_length and then extra_length of it) follows it. */
 NTSTATUS ClientSubmit(CLIENT *client, const WSKLAB_SUBMIT *submit, const void *data);
 
 /*

@@ -1,20 +1,16 @@
 /* op.c - `wskctl op`: one operation of the driver by hand; one line of JSON per record. */
-#include "client.h"
+#include "op.h"
 #include "verbs.h"
 
 static const char Usage[] =
-    "usage: wskctl op VERB [--port N] [--address A.B.C.D] [--timeout MILLISECONDS]\n"
+    "usage: wskctl op VERB [--port N] [--address A.B.C.D] [--name NAME] [--timeout MILLISECONDS]\n"
     "  hello          the driver about itself\n"
     "  ledger         what it issued, completed, allocated\n"
     "  create-listen  the published sample: one listening socket, closed again\n"
     "  listen         the sample, bound to address and port; accepts one connection, echoes once\n"
+    "  connect        a connection socket to address and port: says hello, waits for an answer\n"
+    "  resolve        the addresses of a name, given back again\n"
     "  quiesce        close everything of everyone; code 0 when the driver can be unloaded, else the owners\n";
-
-typedef struct OPTIONS {
-    uint64_t port;
-    uint64_t timeout_ms;
-    uint32_t ipv4;
-} OPTIONS;
 
 static int ParseIpv4(const char *text, uint32_t *ipv4)
 {
@@ -45,6 +41,7 @@ static int ParseOptions(OPTIONS *options, int count, char **arguments)
     options->port = 0;
     options->timeout_ms = 60000;
     options->ipv4 = 0;
+    options->name = NULL;
     for (index = 0; index < count; index += 2) {
         const char *value = index + 1 < count ? arguments[index + 1] : "";
         if (SameText(arguments[index], "--port") && ParseNumber(value, 65535, &options->port)) {
@@ -52,6 +49,10 @@ static int ParseOptions(OPTIONS *options, int count, char **arguments)
         }
         if (SameText(arguments[index], "--timeout") &&
             ParseNumber(value, WSKLAB_MAX_TIMEOUT_MS, &options->timeout_ms)) {
+            continue;
+        }
+        if (SameText(arguments[index], "--name") && index + 1 < count) {
+            options->name = value;
             continue;
         }
         if (SameText(arguments[index], "--address") && ParseIpv4(value, &options->ipv4)) {
@@ -62,7 +63,7 @@ static int ParseOptions(OPTIONS *options, int count, char **arguments)
     return 1;
 }
 
-static void PrintLine(void (*members)(TEXT *, const void *), const void *value)
+void PrintLine(void (*members)(TEXT *, const void *), const void *value)
 {
     char buffer[4096];
     TEXT line;
@@ -74,7 +75,7 @@ static void PrintLine(void (*members)(TEXT *, const void *), const void *value)
     Print(line.data, line.length);
 }
 
-static void RecordLine(TEXT *line, const void *value)
+void RecordLine(TEXT *line, const void *value)
 {
     RecordMembers(line, value);
 }
@@ -98,8 +99,7 @@ static void LedgersLine(TEXT *line, const void *value)
     TextAppendString(line, "}");
 }
 
-/* Complains with a status in it; returns the exit code of a failure. */
-static int Fail(const char *what, NTSTATUS status)
+int Fail(const char *what, NTSTATUS status)
 {
     char buffer[128];
     TEXT line;
@@ -187,8 +187,7 @@ static uint32_t Sample(CLIENT *client)
     return RecordSucceeded(&record) ? submit.new_socket : 0;
 }
 
-/* Closes a socket and prints the record; keeps an earlier failure. */
-static int CloseAndPrint(CLIENT *client, uint32_t socket, int result)
+int CloseAndPrint(CLIENT *client, uint32_t socket, int result)
 {
     WSKLAB_RECORD record;
     NTSTATUS status = ClientCloseSocket(client, socket, &record);
@@ -307,6 +306,10 @@ int VerbOp(int count, char **arguments)
         result = OpCreateListen(&client);
     } else if (SameText(arguments[0], "listen")) {
         result = OpListen(&client, &options);
+    } else if (SameText(arguments[0], "connect")) {
+        result = OpConnect(&client, &options);
+    } else if (SameText(arguments[0], "resolve")) {
+        result = OpResolve(&client, &options);
     } else if (SameText(arguments[0], "quiesce")) {
         result = OpQuiesce(&client, (uint32_t)options.timeout_ms);
     } else {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from local_wine import MISSING, LocalWine
@@ -11,6 +14,7 @@ from wsklab import abi
 from wsklab.abi import Function, State, Switch
 from wsklab.channel.operations import Operation, WskClient
 from wsklab.deadline import Deadline
+from wsklab.network import listen
 from wsklab.records import AF_INET, SocketAddress
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not on this host: {MISSING}")
@@ -73,3 +77,39 @@ def test_wines_stubs_are_lost_or_not_called(client: WskClient) -> None:
         record = client.run(Operation.nmr_register(switches=switches), soon())
         assert (record.state, abi.status_name(record.driver_status)) == (State.NOT_STARTED, "STATUS_NOT_SUPPORTED")
     assert client.run(Operation(function=Function.PROVIDER_INFO)).succeeded, "the usual way is open"
+
+
+def by_hand(wine: LocalWine, *words: str) -> list[dict[str, Any]]:
+    """The lines of `wskctl op`."""
+    return [json.loads(line) for line in wine.run("wine", r"C:\wsklab\wskctl.exe", "op", *words).splitlines()]
+
+
+def test_resolved_by_hand(wine: LocalWine) -> None:
+    """`wskctl op resolve`: the record, the addresses, and the list is given back."""
+    made, *addresses, freed = by_hand(wine, "resolve", "--name", "127.0.0.1")
+
+    assert (made["function"], freed["function"]) == (Function.GET_ADDRESS_INFO, Function.FREE_ADDRESS_INFO)
+    assert addresses
+    assert {address["family"] for address in addresses} == {AF_INET}
+    assert {address["address"][8:16] for address in addresses} == {"7f000001"}
+    assert "--name" in wine.run("wine", r"C:\wsklab\wskctl.exe", "op", "resolve", check=False)
+
+
+def test_connected_by_hand(wine: LocalWine) -> None:
+    """`wskctl op connect`: socket, bind, connect, send, receive, close, each with its record."""
+    said = []
+
+    def answer() -> None:
+        peer, _ = server.accept()
+        with peer:
+            said.append(peer.recv(100))
+            peer.sendall(b"answer")
+
+    with listen(wine.via, ("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        records = by_hand(wine, "connect", "--address", "127.0.0.1", "--port", str(server.getsockname()[1]))
+        thread.join(20)
+    steps = ("SOCKET", "BIND", "CONNECT", "SEND", "RECEIVE", "CLOSE")
+    assert [record["function"] for record in records] == [Function[step] for step in steps]
+    assert said == [b"hello\n"]
