@@ -84,6 +84,9 @@ class MachinePool:
         self._reports: dict[str, CrashReport] = {}
         self._loaded: set[str] = set()
         self._lock = threading.Lock()
+        #: held by whoever deploys, restarts or switches: whoever closes the pool waits for them
+        self._at_work = threading.RLock()
+        self._closed = False
         try:
             for name in names:
                 self._machines[name] = take(name, claim)
@@ -97,7 +100,20 @@ class MachinePool:
         Raises:
             BootError: it does not answer. DriverLoadError: the driver did not start. HostError: it cannot be switched.
         """
-        machine = self._machines[profile]
+        with self._at_work:
+            return self._provide(self._open(profile), boot=boot)
+
+    def _open(self, profile: str) -> Machine:
+        """The machine, as long as the run has it.
+
+        Raises:
+            HostError: the run is over.
+        """
+        if self._closed:
+            raise HostError("the run is over", why="the pool was closed while a machine was being renewed")
+        return self._machines[profile]
+
+    def _provide(self, machine: Machine, *, boot: bool) -> GuestHandle:
         machine.asked_at = time.monotonic()
         if boot or machine.record.dirty:
             machine.renew(hard=boot)
@@ -239,9 +255,10 @@ class MachinePool:
 
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """The same machine, restarted; see the module's text."""
-        self.drop(handle, reason)
-        self._machines[handle.profile].renew(hard=boot)
-        return self.provide(handle.profile)
+        with self._at_work:
+            self.drop(handle, reason)
+            self._open(handle.profile).renew(hard=boot)
+            return self.provide(handle.profile)
 
     def drop(self, handle: GuestHandle, reason: str) -> None:
         """Nobody uses it under this name any more."""
@@ -265,14 +282,16 @@ class MachinePool:
         """None was ever kept."""
 
     def close(self) -> None:
-        """Take the driver out and give the machines back; safe to call twice.
+        """Take the driver out and give the machines back, when nobody renews them any more; safe to call twice.
 
         Raises:
             HostError: a machine keeps the driver; it is marked as dirty.
         """
-        errors = [f"{name}: {why}" for name in sorted(self._loaded) if (why := self._clean(self._machines[name]))]
-        self._loaded.clear()
-        self._give_back()
+        self._closed = True
+        with self._at_work:
+            loaded, self._loaded = sorted(self._loaded), set()
+            errors = [f"{name}: {why}" for name in loaded if (why := self._clean(self._machines[name]))]
+            self._give_back()
         if errors:
             raise HostError(
                 "a static machine is not as it was before the run",

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -364,6 +365,43 @@ def test_the_reset_ladder(windows: Windows, package: DriverPackage) -> None:
         with pytest.raises(HostError, match="cannot be kept aside"):
             pool.keep(third, "a case failed")
     assert (windows.folder / "evidence" / "bench-1" / "why.txt").read_text().startswith("a case asked")
+
+
+def test_the_end_of_a_run_waits_for_a_renewal(windows: Windows, package: DriverPackage) -> None:
+    """Nobody else gets a machine that is just being restarted, and none is renewed for a run that is over."""
+    begun, go = threading.Event(), threading.Event()
+    with pool_of(windows, package, power=PowerConfig()) as pool:
+        handle = pool.provide("bench")
+        restart = windows.shell.run
+
+        def slow(line: str) -> tuple[int, str, str]:
+            if line.startswith("shutdown"):
+                begun.set()
+                assert go.wait(60)
+            return restart(line)
+
+        windows.shell.run = slow  # type: ignore[method-assign]
+
+        def renew() -> None:
+            with pytest.raises(HostError, match="the run is over"):
+                pool.replace(handle, "its case had it for itself")
+
+        worker = threading.Thread(target=renew)
+        worker.start()
+        assert begun.wait(60)
+        ended = threading.Thread(target=pool.close)
+        ended.start()
+        ended.join(0.5)
+        assert ended.is_alive()
+        with pytest.raises(LeaseUnavailable):
+            windows.machines(owner="bob").take("bench", users("bob"))
+        go.set()
+        ended.join(60)
+        worker.join(60)
+        with pytest.raises(HostError, match="the run is over"):
+            pool.provide("bench")
+    assert "wsklab" not in windows.shell.services
+    windows.machines(owner="bob").take("bench", users("bob"))
 
 
 def test_a_refused_driver_is_no_reason_for_a_restart(windows: Windows, package: DriverPackage) -> None:
