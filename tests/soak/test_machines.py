@@ -98,8 +98,10 @@ def test_a_run_with_its_peers(machine: BenchMachine, lab: BenchCommand) -> None:
 
 
 def test_a_run_with_every_reset(machine: BenchMachine, lab: BenchCommand, tmp_path: Path) -> None:
-    """The ladder: as it is, the driver, a restart, a power cycle; at the end the driver is taken out. The last test here:
-    a power cut may cost a wine guest the end of its registry."""
+    """The ladder: as it is, the driver, a restart, a power cycle; at the end the driver is taken out.
+
+    The last test here: a power cut may cost a wine guest the end of its registry.
+    """
     (tmp_path / "test_ladder.py").write_text(CASES)
     before = machine.switched
     document = lab.ok(
