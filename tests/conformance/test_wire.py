@@ -18,8 +18,9 @@ TWO_GUESTS = pytest.mark.lab_guests(2)
 def _accepted(scene: Scene, rule: RuleObserver, address: SocketAddress, peer: Peer) -> Pair:
     """A connection of a peer to a listener of the driver at that address; both ends see the same addresses."""
     over = " over IPv6" if address.family == AF_INET6 else ""
-    # answered by the guest's own TCP: what comes later does not fail because of the wire
-    rule.must(f"before the bind{over}", peer.tries(address.port, 10.0), equals("refused"))
+    # a refusal is the guest's own TCP's answer: what comes later does not fail because of the wire
+    refused = peer.is_refused(address.port)
+    rule.must(f"before the bind{over}", refused, holds("the guest refuses", "somebody listens"))
     listener = scene.bound(rule, Category.LISTEN, address)
     accepting = scene.wsk.accept(listener)
     connection = peer.connect(address.port)
