@@ -324,6 +324,14 @@ SCENARIO(ReleasedUnderACall) {
     Both(AskTheProvider, GiveUpTheProvider, u);
 }
 
+/* Many requests that only the end of the registration ends, so that some share a bucket of the table. */
+SCENARIO_WITH(ClosedWithManyRequests, SCENARIO_SLOW) {
+    for (ULONG i = 0; i < 70; i++) {
+        Start(u, OP(CONTROL_CLIENT, .control_code = WSK_TRANSPORT_LIST_CHANGE));
+    }
+    UserClose(u);
+}
+
 /* ---- Who asks ------------------------------------------------------------------------------------------------------------------ */
 
 /* A thread that acts for somebody else is judged by whom it acts for. */

@@ -34,10 +34,11 @@ def run(folder: Path, *words: str, timeout_s: float = 500) -> str:
 def test_schedules(folder: Path, request: pytest.FixtureRequest) -> None:
     """Every scenario under so many schedules: completions inline, later, after the close, after the cancel."""
     seeds = request.config.getoption("--cycles")
-    traces = re.findall(r"^trace (\w+) (\d+) (\w+)$", run(folder, "explore", "all", "1", str(seeds)), re.MULTILINE)
+    said = run(folder, "explore", "all", "1", str(seeds), timeout_s=max(500, 2 * seeds))
+    traces = re.findall(r"^trace (\w+) (\d+) (\w+)$", said, re.MULTILINE)
 
     names = {name for name, _, _ in traces}
-    assert len(names) >= 40
+    assert len(names) >= 60
     assert len(traces) == len(names) * seeds
     assert len({trace for _, _, trace in traces}) > len(traces) / 2  # they are different schedules
 
