@@ -15,7 +15,7 @@ from lab_home import PROFILE, LabCommand
 from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.lease import SlotTable
 
-_RUN = ("run", "--guest", PROFILE, "--workers", "0", "--allow-unimplemented", "--json", "--", "-k", "test_accept")
+_RUN = ("run", "--guest", PROFILE, "--workers", "0", "--allow-unimplemented", "--json", "--", "-k", "test_bind")
 _UP = ("up", PROFILE, "--json")
 
 
@@ -31,12 +31,14 @@ def started(lab: LabCommand) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def _until_a_guest_boots(lab: LabCommand, child: subprocess.Popen[bytes]) -> None:
-    """Return when a guest has printed something: its directory, domain, slot and QEMU exist."""
+    """Return when a guest has printed something and its QEMU is there: so are its directory, domain and slot."""
 
     def boots() -> bool | NotYet:
         assert child.poll() is None, (lab.folder / "err").read_text()
         logs = list((lab.home / "guests").glob("*/console.log"))
-        return True if any(log.stat().st_size for log in logs) else NotYet(f"{len(logs)} guests")
+        # a fork's console begins with what its template printed, before there is a process
+        seen = any(log.stat().st_size for log in logs) and lab.processes() != []
+        return True if seen else NotYet(f"{len(logs)} guests")
 
     wait_until(boots, Deadline.after(120), what="the first line of a guest")
 
