@@ -83,6 +83,18 @@ static ULONG ApplyToSockets(OPERATION *Operation, NTSTATUS Status, const WSKLAB_
     return flags;
 }
 
+_Use_decl_annotations_ VOID CompletionOfNoIrp(OPERATION *Operation, NTSTATUS Status) {
+    if (Operation->Submit.function != WSKLAB_FN_CLOSE) {
+        return;
+    }
+    if (!NT_SUCCESS(Status)) {
+        SocketReopen(Operation->Socket);
+    } else if (OperationSettle(Operation)) {
+        SocketReleaseKept(Operation->Socket);
+        SocketRemove(Operation->Socket);
+    }
+}
+
 static VOID RecordCompletionEvent(OPERATION *Operation, ULONG Kind, ULONG64 Sequence, NTSTATUS Status, ULONG Count) {
     WSKLAB_EVENT event = {.sequence = Sequence,
                           .kind = Kind,

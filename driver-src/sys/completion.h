@@ -13,6 +13,8 @@ _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS CompletionSet
 _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS CompletionArm(OPERATION *Operation);
 /* The IRP's completion has been seen. TRUE: a canceller still holds it, and lets it go after IoCancelIrp. */
 _Requires_lock_held_(Operation->Client->Lock) BOOLEAN CompletionLetGo(OPERATION *Operation);
+/* Called without an IRP. A close that was refused has closed nothing: the socket can still be closed, with an IRP. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID CompletionOfNoIrp(OPERATION *Operation, NTSTATUS Status);
 /* After the completion: free, poison or keep the IRP. */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID CompletionDisposeIrp(OPERATION *Operation);
 /* With the operation: whatever is left of its IRP. */

@@ -284,6 +284,7 @@ static VOID Issue(OPERATION *Operation) {
     if (!Operation->ExpectCompletion) {
         CallEnd(Operation, status, ControlReturnedBytes(Operation, status));
         DropNewSocket(Operation); /* called without an IRP: none will come, and its number is free */
+        CompletionOfNoIrp(Operation, status);
     }
     if (!KeepsProvider(Operation)) {
         LeaveProvider(Operation);
@@ -302,12 +303,10 @@ static VOID ArmAndIssue(OPERATION *Operation) {
         Issue(Operation);
     } else {
         LeaveProvider(Operation);
-        if (Operation->Socket != NULL) {
-            if (Operation->Submit.function == WSKLAB_FN_CLOSE) {
-                SocketReopen(Operation->Socket);
-            } else {
-                SocketLeave(Operation->Socket);
-            }
+        if (Operation->Socket != NULL && Operation->Submit.function == WSKLAB_FN_CLOSE) {
+            SocketReopen(Operation->Socket);
+        } else if (Operation->Socket != NULL) {
+            SocketLeave(Operation->Socket);
         }
         OperationAbandon(Operation, status);
     }

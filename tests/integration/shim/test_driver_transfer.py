@@ -458,3 +458,12 @@ def test_wrong_shapes_are_refused(client: WskClient) -> None:
     with peer, pytest.raises(Exception, match="refused"):
         client.run(Operation.send_messages(number, (b"a",), None, mdl_shape=MdlShape.SINGLE, chunks=()))
     assert client.run(Operation.send_messages(number, (b"a",), None)).state is State.NOT_STARTED
+
+
+def test_a_close_without_an_irp_closes_nothing(client: WskClient) -> None:
+    """WSK refuses it; the socket is as it was, and a close with an IRP closes it."""
+    number = client.socket(Category.LISTEN).new_socket
+    refused = client.close_socket(number, switches=Switch.NULL_IRP)
+    assert refused.returned == "STATUS_INVALID_PARAMETER"
+    assert client.run(Operation.bind(number, SocketAddress.of("127.0.0.1"))).succeeded
+    assert client.close_socket(number).succeeded
