@@ -16,6 +16,7 @@ The branch answers one question: *whose fault, and may we retry?*
     │   ├─ TemplateError         a template is damaged or cannot be made; a guest can boot instead
     │   ├─ ToolchainError        the driver could not be built, signed or checked
     │   ├─ HostFull              no room for one more guest: disk, memory, quota
+    │   ├─ WireGone              the guest's network is not there any more, and neither is the guest
     │   └─ LeaseError            a claim on a guest
     │       ├─ LeaseUnavailable  nobody gives the guest that was asked for
     │       └─ LeaseExpired      the claim ended while it was in use
@@ -61,6 +62,7 @@ __all__ = [
     "TemplateError",
     "ToolchainError",
     "UsageError",
+    "WireGone",
 ]
 
 
@@ -164,6 +166,10 @@ class HostFull(HostError):
 
     `evidence["in_the_way"]`: how many guests others have; when it is there and not 0, waiting makes sense.
     """
+
+
+class WireGone(HostError):
+    """The network namespace that a guest is reached through is not there any more: whoever kept it has ended."""
 
 
 class LeaseError(HostError):

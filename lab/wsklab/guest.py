@@ -28,6 +28,7 @@ from wsklab.errors import (
     HostError,
     HypervisorError,
     LabError,
+    WireGone,
 )
 from wsklab.guest_files import GuestFiles, LocalFiles
 from wsklab.home import open_lock
@@ -207,10 +208,13 @@ class Guest:
         Raises:
             BootError: names the rung that failed and shows the console's tail.
             HostError: the time is over and the hypervisor does not answer, so nobody knows what the guest does.
+            WireGone: the hypervisor has ended, at once.
         """
         while True:
             try:
                 return self._climb(deadline, ready_check)
+            except WireGone:
+                raise  # the hypervisor has ended: nobody will ever answer
             except (DeadlineExceeded, GuestError, HostError) as error:
                 last = error
             dead = self._cannot_boot()
@@ -246,6 +250,8 @@ class Guest:
             raise ChannelLost(f"guest {self.name} stopped while it was awaited")
         try:
             network.connect(self.via, self.address, Deadline.after(self._timeouts.seconds(0.5))).close()
+        except WireGone:
+            raise
         except (LabError, OSError) as error:
             return NotYet(str(error))
         return True

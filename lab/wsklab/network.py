@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from wsklab.deadline import Deadline
-from wsklab.errors import ChannelLost, HostError, UsageError
+from wsklab.errors import ChannelLost, HostError, UsageError, WireGone
 from wsklab.process import run, spawn
 
 __all__ = [
@@ -519,6 +519,10 @@ def _enter(netns: Path) -> None:
     """Move the calling thread into the namespace. Python 3.11 has no `os.setns`."""
     try:
         descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise WireGone(
+            f"the network namespace {netns} is gone", why="the private daemon ended, and its guests with it"
+        ) from error
     except OSError as error:
         raise HostError(f"the network namespace {netns} cannot be opened", why=str(error)) from error
     try:

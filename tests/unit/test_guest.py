@@ -29,6 +29,7 @@ from wsklab.errors import (
     LabError,
     LeaseExpired,
     UsageError,
+    WireGone,
 )
 from wsklab.factory import GuestFactory
 from wsklab.guest import Claim, Guest
@@ -189,6 +190,16 @@ def test_a_kernel_panic_ends_the_wait_at_once(bench: Bench) -> None:
 
     assert deadline.elapsed_s < 5
     assert "Unable to mount root fs" in str(caught.value.evidence["console"])
+
+
+def test_a_network_that_is_gone_ends_the_wait_at_once(bench: Bench) -> None:
+    """The private daemon was killed: its namespace is gone, and nobody will ever answer."""
+    guest = bench.create()
+    guest.via = Via(Path("/nonexistent/ns/net"))
+    deadline = Deadline.after(60)
+    with pytest.raises(WireGone, match="/nonexistent/ns/net is gone"):
+        guest.wait_ready(deadline, ready_check="")
+    assert deadline.elapsed_s < 30
 
 
 def test_a_guest_of_a_dead_run_is_swept(bench: Bench) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from wsklab import network
 from wsklab.deadline import Deadline
-from wsklab.errors import ChannelLost, DeadlineExceeded, HostError, UsageError
+from wsklab.errors import ChannelLost, DeadlineExceeded, HostError, UsageError, WireGone
 from wsklab.network import Via, address_of, bind_datagram, connect, free_subnet, interfaces, listen, mac_of
 
 
@@ -55,7 +55,7 @@ def test_a_port_that_is_taken_is_a_host_error() -> None:
 
 def test_a_namespace_that_is_gone_is_named() -> None:
     """The path of a dead holder's namespace is in the error."""
-    with pytest.raises(HostError, match="/nonexistent/ns"):
+    with pytest.raises(WireGone, match="/nonexistent/ns"):
         connect(Via(Path("/nonexistent/ns")), ("127.0.0.1", 1), Deadline.after(1))
 
 
