@@ -133,6 +133,9 @@ void WskpIndicationDestroy(WSKP_INDICATION *indication) {
 }
 
 NTSTATUS WskpIndicationsRelease(WSKP_SOCKET *socket, PVOID list, BOOLEAN datagrams) {
+    /* Whoever will keep it may have handed it to another thread already, which is done before the callback has returned. */
+    BOOLEAN indicating = datagrams ? socket->Datagram.Indicating : socket->Stream.Indicating;
+    BOOLEAN *early = datagrams ? &socket->Datagram.ReleasedEarly : &socket->Stream.ReleasedEarly;
     PVOID next = list;
 
     if (list == NULL) {
@@ -141,14 +144,22 @@ NTSTATUS WskpIndicationsRelease(WSKP_SOCKET *socket, PVOID list, BOOLEAN datagra
     while (next != NULL) {
         WSKP_INDICATION *indication = next;
         ShimRequireMemory("retained indication", indication, sizeof(*indication));
-        if (indication->Magic != MAGIC || indication->Socket != socket || !indication->Retained) {
+        if (indication->Magic != MAGIC || indication->Socket != socket || (!indication->Retained && !indicating)) {
             WskpClientError("WSK-DATA-015", "WskRelease of %p, which the client does not keep", next);
         }
+        *early |= !indication->Retained;
         next = datagrams ? (PVOID)indication->Public.Datagram.Next : (PVOID)indication->Public.Stream.Next;
         RemoveEntryList(&indication->Link);
         WskpIndicationDestroy(indication);
     }
     return MutantIs("WSK-DATA-015/release-fails") ? STATUS_INVALID_PARAMETER : STATUS_SUCCESS;
+}
+
+void WskpIndicationsRequireKept(BOOLEAN *early, NTSTATUS status) {
+    if (*early && status != STATUS_PENDING) {
+        WskpClientError("WSK-DATA-015", "WskRelease of an indication whose callback then returned %#x", (unsigned)status);
+    }
+    *early = FALSE;
 }
 
 void WskpDataRequireNoneRetained(WSKP_SOCKET *socket) {

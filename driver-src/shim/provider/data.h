@@ -60,6 +60,8 @@ PWSK_BUF WskpIndicationBuffer(WSKP_INDICATION *indication);
 /* WskRelease of a list; `datagrams`: of which kind. STATUS_INVALID_PARAMETER: not something that the client keeps. */
 NTSTATUS WskpIndicationsRelease(WSKP_SOCKET *socket, PVOID list, BOOLEAN datagrams);
 /* A client that closes must have released everything (DATA-015). */
+/* After the callback: what was released while it ran, it must have kept. */
+void WskpIndicationsRequireKept(BOOLEAN *early, NTSTATUS status);
 void WskpDataRequireNoneRetained(WSKP_SOCKET *socket);
 
 #endif

@@ -261,11 +261,12 @@ static ULONG Gather(WSKP_SOCKET *socket, LIST_ENTRY *list) {
 static void Settle(WSKP_SOCKET *socket, LIST_ENTRY *list, NTSTATUS status) {
     BOOLEAN closing = WskpSocketIsClosing(socket);
 
+    WskpIndicationsRequireKept(&socket->Datagram.ReleasedEarly, status);
     switch (status) {
     case STATUS_SUCCESS:
         break;
     case STATUS_PENDING: /* kept until WskRelease, as one list or in pieces (DGRAM-010) */
-        if (closing) {
+        if (closing && !IsListEmpty(list)) {
             WskpClientError("WSK-DGRAM-010", "WskReceiveFromEvent keeps an indication of a socket that was closed meanwhile");
         }
         while (!IsListEmpty(list)) {

@@ -12,6 +12,7 @@ typedef struct WSKP_DATAGRAM_STATE {
     LIST_ENTRY Arrived;  /* read from the host, refused by the callback: first for whoever asks next */
     LIST_ENTRY Retained; /* indications that the client keeps */
     BOOLEAN Indicating;
+    BOOLEAN ReleasedEarly; /* some of it was given back while the callback ran */
     BOOLEAN HasRemote; /* fixed remote address: default destination and filter (DGRAM-004) */
     HOST_ADDRESS Remote;
     BOOLEAN HasSendTo; /* default destination only (DGRAM-006) */

@@ -275,6 +275,7 @@ static void Retain(WSKP_SOCKET *socket, LIST_ENTRY *list) {
 
 /* What the client answered: how many bytes are no longer ours. */
 static SIZE_T Taken(WSKP_SOCKET *socket, LIST_ENTRY *list, NTSTATUS status, SIZE_T indicated, SIZE_T accepted) {
+    WskpIndicationsRequireKept(&socket->Stream.ReleasedEarly, status);
     switch (status) {
     case STATUS_SUCCESS:
         if (accepted > indicated) {
@@ -283,7 +284,7 @@ static SIZE_T Taken(WSKP_SOCKET *socket, LIST_ENTRY *list, NTSTATUS status, SIZE
         }
         return MutantIs("WSK-DATA-014/rest-lost") ? indicated : accepted;
     case STATUS_PENDING:
-        if (WskpSocketIsClosing(socket)) {
+        if (WskpSocketIsClosing(socket) && !IsListEmpty(list)) {
             WskpClientError("WSK-DATA-015", "WskReceiveEvent keeps an indication of a socket that was closed meanwhile");
         }
         Retain(socket, list);

@@ -14,6 +14,7 @@ typedef struct WSKP_CONNECTION_STATE {
     SIZE_T StashBytes;
     LIST_ENTRY Retained; /* indications that the client keeps */
     BOOLEAN Indicating;  /* the receive callback has data: nothing is given to anybody else meanwhile */
+    BOOLEAN ReleasedEarly; /* some of it was given back while the callback ran */
     BOOLEAN Paused;      /* no receive callback before a WskReceive (DATA-014) */
     ULONG ReceiveCalls;
     BOOLEAN SendClosed;  /* a graceful disconnect was asked for */

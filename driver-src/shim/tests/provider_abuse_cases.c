@@ -260,11 +260,16 @@ CASE_ABORTS(CalledWithALock, "lock-held") {
 static NTSTATUS ReceiveAnswer;
 static KEVENT Called;
 static PWSK_DATA_INDICATION Kept;
+static PWSK_SOCKET ReleaseFrom; /* give the indication back while the callback runs */
+static BOOLEAN ReleaseInside;
 
 static NTSTATUS WSKAPI OnReceive(PVOID context, ULONG flags, PWSK_DATA_INDICATION indication, SIZE_T indicated, SIZE_T *accepted) {
     (void)context;
     (void)flags;
     Kept = indication;
+    if (ReleaseFrom != NULL) {
+        CONNECTION(ReleaseFrom)->WskRelease(ReleaseFrom, indication);
+    }
     if (ReceiveAnswer == STATUS_SUCCESS) {
         *accepted = indicated + 1;
     }
@@ -283,6 +288,7 @@ static PWSK_SOCKET ReceiveOnce(NTSTATUS answer) {
     ReceiveAnswer = answer;
     socket = ConnectedMake(&Client, &bound, NULL, &dispatch);
     peer = PeerAccept(listener);
+    ReleaseFrom = ReleaseInside ? socket : NULL;
     EventsSet(socket, WSK_EVENT_RECEIVE);
     PeerSend(peer, "x", 1);
     EventAwait(&Called);
@@ -298,6 +304,19 @@ CASE_ABORTS(ReleasedWithoutKeeping, "WSK-DATA-015") {
     PWSK_SOCKET socket = ReceiveOnce(STATUS_PENDING);
     CONNECTION(socket)->WskRelease(socket, Kept);
     CONNECTION(socket)->WskRelease(socket, (PWSK_DATA_INDICATION)socket);
+}
+
+CASE(ReleasedWhileIndicated) {
+    /* A thread that was handed the indication may be faster than the callback that keeps it. */
+    ReleaseInside = TRUE;
+    SocketClose(ReceiveOnce(STATUS_PENDING));
+    ClientEnd(&Client);
+}
+
+CASE_ABORTS(ReleasedAndNotKept, "WSK-DATA-015") {
+    ReleaseInside = TRUE;
+    ReceiveOnce(STATUS_DATA_NOT_ACCEPTED);
+    Pause(5000);
 }
 
 CASE_ABORTS(AcceptedTooMuch, "WSK-DATA-014") {
