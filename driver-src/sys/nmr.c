@@ -173,10 +173,15 @@ _Use_decl_annotations_ NTSTATUS NmrBeginRegister(CLIENT *Client, USHORT Version,
 
 _Use_decl_annotations_ NTSTATUS NmrRegister(CLIENT *Client) {
     NTSTATUS status;
+    KIRQL irql;
 
     ClientReference(Client); /* the registrar's: it is our context in every callback */
     status = NmrRegisterClient(&Client->Nmr.Characteristics, Client, &Client->Nmr.Handle);
-    if (!NT_SUCCESS(status)) {
+    if (NT_SUCCESS(status)) {
+        KeAcquireSpinLock(&Client->Lock, &irql);
+        Client->Nmr.Registered = TRUE;
+        KeReleaseSpinLock(&Client->Lock, irql);
+    } else {
         RegistrationSetState(Client, REGISTRATION_NONE);
         ClientDereference(Client);
     }
@@ -188,7 +193,7 @@ _Use_decl_annotations_ NTSTATUS NmrBeginDeregister(CLIENT *Client) {
     KIRQL irql;
 
     KeAcquireSpinLock(&Client->Lock, &irql);
-    if (Client->Registration.State == REGISTRATION_NMR) {
+    if (Client->Registration.State == REGISTRATION_NMR && Client->Nmr.Registered) {
         /* Both go back through what the registrar takes away. */
         status = ObjectHolds(Client, WSKLAB_OBJECT_ADDRESS_LIST) || ObjectHolds(Client, WSKLAB_OBJECT_DESCRIPTOR) ? STATUS_DEVICE_BUSY
                                                                                                                : STATUS_SUCCESS;

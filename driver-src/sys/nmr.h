@@ -19,6 +19,7 @@ struct CLIENT;
 /* Guarded by the client's lock, but for what the registrar gets: that is written before it is registered. */
 typedef struct NMR {
     HANDLE Handle;
+    BOOLEAN Registered; /* the call has returned: the handle may be used */
     HANDLE Binding;
     BOOLEAN Attached;
     BOOLEAN DetachPending; /* the last running call, or the last thing that goes back, tells the registrar */

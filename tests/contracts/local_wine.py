@@ -14,7 +14,7 @@ from pathlib import Path
 from wsklab.channel.device import DeviceClient
 from wsklab.channel.operations import WskClient
 from wsklab.deadline import Deadline
-from wsklab.errors import ChannelLost
+from wsklab.errors import ChannelLost, HostError
 from wsklab.network import Via, listen
 
 NEEDED = ("wine", "wineserver", "x86_64-w64-mingw32-gcc", "cmake", "ninja", "unshare", "nsenter", "ip")
@@ -98,6 +98,8 @@ class LocalWine:
         self._holder: subprocess.Popen[bytes] | None = None
         self.env = {**os.environ, "WINEPREFIX": str(self.prefix), "WINEDEBUG": "-all"}
         self.streams: list[PipeStream] = []
+        first, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        self._ports = iter(range(int(first) - 5000, int(first)))
 
     @property
     def via(self) -> Via:
@@ -106,9 +108,15 @@ class LocalWine:
         return Via(netns=Path(f"/proc/{self._holder.pid}/ns/net"))
 
     def free_port(self) -> int:
-        """A port of 127.0.0.1 that nobody has in the namespace, where only the driver and its peers live."""
-        with listen(self.via, ("127.0.0.1", 0)) as probe:
-            return int(probe.getsockname()[1])
+        """A port of 127.0.0.1 that nobody has in the namespace, where only the driver and its peers live.
+
+        One of its own each time, and none of those that Linux gives to whoever binds to port 0: a case may close and
+        bind again, and another client's connection must not have come by it meanwhile.
+        """
+        for port in self._ports:
+            with contextlib.suppress(HostError), listen(self.via, ("127.0.0.1", port)):
+                return port
+        raise AssertionError("no port is free")
 
     def replace_driver(self, image: Path) -> None:
         """Stop the driver and start another build of it."""
