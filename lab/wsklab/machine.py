@@ -19,10 +19,9 @@ from typing import Final
 from wsklab import network
 from wsklab.answer_file import GUEST_ACCOUNT
 from wsklab.channel.protocol import Channel
-from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
+from wsklab.deadline import Deadline, Timeouts
 from wsklab.domain_mark import DomainMetadata
 from wsklab.errors import (
-    BootError,
     ChannelProtocolError,
     DeadlineExceeded,
     GuestError,
@@ -39,7 +38,7 @@ from wsklab.machine_config import LEARN, MachineConfig
 from wsklab.machine_domain import NoDomain
 from wsklab.process import run
 from wsklab.profile import GuestProfile
-from wsklab.restart import boot_time, is_same_boot, restart_guest
+from wsklab.restart import boot_time, is_same_boot, restart_guest, wait_for_another_boot
 
 __all__ = ["Machine", "fingerprint"]
 
@@ -256,30 +255,9 @@ class Machine(Guest):
         for words in self.config.power.cycling:
             self._switch("cycle", words)
         deadline = self._timeouts.after(self.profile.boot_budget_s)
-
-        old = ""
-
-        def another() -> bool | NotYet:
-            nonlocal old
-            try:
-                with self.open_channel(deadline.sooner(_ASK_S)) as channel:
-                    now = boot_time(channel, deadline.sooner(_ASK_S)) if before is not None else 0
-            except (LabError, OSError) as error:
-                return NotYet(f"{old}nobody answers: {error}")
-            if before is None or not is_same_boot(now, before):
-                return True
-            old = "the boot of before answered last; then "
-            return NotYet("the boot of before answers")
-
-        try:
-            wait_until(another, deadline, what=f"another boot of {self.name}", tick_s=0.2)
-        except DeadlineExceeded as error:
-            raise BootError(
-                f"machine {self.name} did not come back from a power cycle",
-                why=error.why,
-                fix="do the power commands switch this machine?",
-                evidence=error.evidence,
-            ) from error
+        wait_for_another_boot(
+            self, before, deadline, after="a power cycle", fix="do the power commands switch this machine?"
+        )
         self.enter(deadline, ready_check=self.profile.ready_check).close()
 
     def renew(self, *, hard: bool = False) -> None:

@@ -13,7 +13,7 @@ from wsklab.channel.protocol import Channel
 from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.errors import BootError, ChannelLost, ChannelProtocolError, DeadlineExceeded, GuestCommandError, LabError
 
-__all__ = ["OpensChannels", "boot_time", "is_same_boot", "restart_guest"]
+__all__ = ["OpensChannels", "boot_time", "is_same_boot", "restart_guest", "wait_for_another_boot"]
 
 _HELLO: Final = r"C:\wsklab\wskctl.exe hello"
 _SHUTDOWN: Final = "shutdown.exe /r /t 0 /f"
@@ -71,17 +71,32 @@ def restart_guest(guest: OpensChannels, deadline: Deadline, *, command: str = _S
                 f"guest {guest.name} does not restart", why=error.why, fix="is the login an administrator?"
             ) from error
 
+    wait_for_another_boot(
+        guest, before, deadline, after="a restart", fix="look at its screen: a driver that crashes at start can stop it"
+    )
+
+
+def wait_for_another_boot(
+    guest: OpensChannels, before: int | None, deadline: Deadline, *, after: str, fix: str
+) -> None:
+    """Wait until a boot answers that is not `before`; None: nobody knows which it was, so any counts.
+
+    Args:
+        after: what should have made it boot, and `fix`: what to do when it did not; both for the error.
+
+    Raises:
+        BootError: no other boot answers in time; says whether the old one still does.
+    """
     old = ""
 
     def another() -> bool | NotYet:
         nonlocal old
         try:
             with guest.open_channel(deadline.sooner(_ASK_S)) as channel:
-                now = boot_time(channel, deadline.sooner(_ASK_S))
+                if before is None or not is_same_boot(boot_time(channel, deadline.sooner(_ASK_S)), before):
+                    return True
         except (LabError, OSError) as error:
             return NotYet(f"{old}nobody answers: {error}")
-        if not is_same_boot(now, before):
-            return True
         old = "the boot of before answered last; then "
         return NotYet("the boot of before still answers")
 
@@ -89,8 +104,5 @@ def restart_guest(guest: OpensChannels, deadline: Deadline, *, command: str = _S
         wait_until(another, deadline, what=f"another boot of {guest.name}", tick_s=0.2)
     except DeadlineExceeded as error:
         raise BootError(
-            f"guest {guest.name} did not come back from a restart",
-            why=error.why,
-            fix="look at its screen: a driver that crashes at start can stop it",
-            evidence=error.evidence,
+            f"guest {guest.name} did not come back from {after}", why=error.why, fix=fix, evidence=error.evidence
         ) from error
