@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from wsklab.channel.device import DeviceClient
@@ -21,6 +22,44 @@ NEEDED = ("wine", "wineserver", "x86_64-w64-mingw32-gcc", "cmake", "ninja", "uns
 MISSING = [name for name in NEEDED if shutil.which(name) is None]
 SOURCE = Path(__file__).parents[2] / "driver-src"
 DEVICE = r"\\.\wsklab"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A build of driver and `wskctl`, and a prefix in which nothing has run. Making them costs half a minute: they are
+    made once, and every user copies the prefix.
+    """
+
+    build: Path
+    prefix: Path
+
+    def copy_to(self, prefix: Path) -> None:
+        """A prefix of one's own; nothing in it names its place."""
+        subprocess.run(["cp", "-a", str(self.prefix), str(prefix)], check=True, timeout=120)
+
+
+def prepare(folder: Path) -> Prepared:
+    """Build, and make the prefix."""
+    made = Prepared(folder / "build", folder / "prefix")
+    for argv in (
+        ["cmake", "--preset", "mingw", "-B", str(made.build)],
+        ["cmake", "--build", str(made.build)],
+    ):
+        subprocess.run(argv, cwd=SOURCE, check=True, capture_output=True, timeout=300)
+    env = {**os.environ, "WINEPREFIX": str(made.prefix), "WINEDEBUG": "-all"}
+    for argv in (["wine", "wineboot", "-i"], ["wineserver", "-w"]):
+        # Not a pipe: Wine's server inherits it, and stays for a while.
+        subprocess.run(
+            ["unshare", "--net", *argv],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=180,
+            check=False,
+        )
+    assert (made.prefix / "system.reg").exists(), "wineboot made no prefix"
+    return made
 
 
 class PipeStream:
@@ -91,10 +130,10 @@ class PipeStream:
 class LocalWine:
     """A prefix with driver and wskctl in `C:\\wsklab`. `start` before use, `end` after it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prepared: Prepared) -> None:
         self.prefix = folder / "prefix"
         self.errors = folder / "errors.log"
-        self._build = folder / "build"
+        self._prepared = prepared
         self._holder: subprocess.Popen[bytes] | None = None
         self.env = {**os.environ, "WINEPREFIX": str(self.prefix), "WINEDEBUG": "-all"}
         self.streams: list[PipeStream] = []
@@ -147,26 +186,16 @@ class LocalWine:
         return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *argv]
 
     def start(self) -> None:
-        """Build, make the prefix, load the driver."""
-        subprocess.run(
-            ["cmake", "--preset", "mingw", "-B", str(self._build)],
-            cwd=SOURCE,
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
-        subprocess.run(["cmake", "--build", str(self._build)], check=True, capture_output=True, timeout=300)
+        """Copy the prefix, load the driver."""
+        self._prepared.copy_to(self.prefix)
         # cat waits for its standard input to end: it dies with us, whatever happens.
         self._holder = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
         self._await_namespace()
         self.run("ip", "link", "set", "lo", "up")
-        self.run("wine", "wineboot", "-i", check=False)
         target = self.prefix / "drive_c" / "wsklab"
         target.mkdir(exist_ok=True)
-        shutil.copy(self._build / "wsklab.sys", target)
-        shutil.copy(self._build / "ctl" / "wskctl.exe", target)
-        # A server that is going down loses the service that is made now; only a new one takes -p (persistent).
-        self.run("wineserver", "-w")
+        shutil.copy(self._prepared.build / "wsklab.sys", target)
+        shutil.copy(self._prepared.build / "ctl" / "wskctl.exe", target)
         self.run("wineserver", "-p")
         self.run(
             *("wine", "sc", "create", "wsklab", "type=", "kernel", "start=", "demand"),

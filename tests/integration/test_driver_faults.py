@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from local_wine import MISSING, LocalWine
+from local_wine import MISSING, LocalWine, Prepared
 
 from wsklab import abi
 from wsklab.abi import CallContext, Category, Fault, Function, IrpSource, State
@@ -22,8 +22,8 @@ ANY = SocketAddress.of("0.0.0.0")  # noqa: S104 -- the driver's side of a connec
 
 
 @pytest.fixture(scope="module")
-def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalWine]:
-    wine = LocalWine(tmp_path_factory.mktemp("faults"))
+def wine(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared) -> Iterator[LocalWine]:
+    wine = LocalWine(tmp_path_factory.mktemp("faults"), prepared_wine)
     wine.start()
     yield wine
     wine.end()

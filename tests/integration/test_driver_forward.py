@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
-from local_wine import DEVICE, MISSING, LocalWine
+from local_wine import DEVICE, MISSING, LocalWine, Prepared
 
 from wsklab import abi
 from wsklab.abi import (
@@ -46,8 +46,8 @@ def soon(seconds: float = 15.0) -> Deadline:
 
 
 @pytest.fixture(scope="module")
-def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalWine]:
-    wine = LocalWine(tmp_path_factory.mktemp("forward"))
+def wine(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared) -> Iterator[LocalWine]:
+    wine = LocalWine(tmp_path_factory.mktemp("forward"), prepared_wine)
     wine.start()
     yield wine
     wine.end()

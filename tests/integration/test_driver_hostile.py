@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import driver_counts
 import pytest
-from local_wine import DEVICE, MISSING, LocalWine
+from local_wine import DEVICE, MISSING, LocalWine, Prepared
 
 from wsklab import abi
 from wsklab.abi import Category, Ioctl
@@ -29,8 +29,8 @@ def soon(seconds: float = 15.0) -> Deadline:
 
 
 @pytest.fixture(scope="module")
-def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalWine]:
-    wine = LocalWine(tmp_path_factory.mktemp("driver"))
+def wine(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared) -> Iterator[LocalWine]:
+    wine = LocalWine(tmp_path_factory.mktemp("driver"), prepared_wine)
     wine.start()
     yield wine
     wine.end()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from local_wine import MISSING, LocalWine
+from local_wine import MISSING, LocalWine, Prepared
 
 from wsklab import abi
 from wsklab.abi import Function, State, Switch
@@ -25,8 +25,8 @@ def soon(seconds: float = 30.0) -> Deadline:
 
 
 @pytest.fixture(scope="module")
-def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalWine]:
-    wine = LocalWine(tmp_path_factory.mktemp("names"))
+def wine(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared) -> Iterator[LocalWine]:
+    wine = LocalWine(tmp_path_factory.mktemp("names"), prepared_wine)
     wine.start()
     yield wine
     wine.end()

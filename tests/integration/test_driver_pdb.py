@@ -11,7 +11,7 @@ from typing import Any
 
 import pefile
 import pytest
-from local_wine import MISSING, SOURCE, LocalWine
+from local_wine import MISSING, SOURCE, LocalWine, Prepared
 
 from wsklab.abi import Category, Dispatch
 from wsklab.deadline import Deadline
@@ -121,10 +121,10 @@ def test_the_imports_are_those_of_the_deployed_build(build: Path, tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def wine(tmp_path_factory: pytest.TempPathFactory, build: Path) -> Iterator[LocalWine]:
+def wine(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared, build: Path) -> Iterator[LocalWine]:
     if MISSING:
         pytest.skip(f"not on this host: {MISSING}")
-    wine = LocalWine(tmp_path_factory.mktemp("wine"))
+    wine = LocalWine(tmp_path_factory.mktemp("wine"), prepared_wine)
     wine.start()
     wine.replace_driver(build / "wsklab.sys")
     yield wine

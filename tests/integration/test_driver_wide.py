@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from local_wine import MISSING, LocalWine
+from local_wine import MISSING, LocalWine, Prepared
 
 from wsklab import abi
 from wsklab.abi import (
@@ -39,8 +39,8 @@ PEER = SocketAddress.of("127.0.0.1", 0)
 
 
 @pytest.fixture(scope="module")
-def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalWine]:
-    wine = LocalWine(tmp_path_factory.mktemp("driver"))
+def wine(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared) -> Iterator[LocalWine]:
+    wine = LocalWine(tmp_path_factory.mktemp("driver"), prepared_wine)
     wine.start()
     yield wine
     wine.end()

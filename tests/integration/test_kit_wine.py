@@ -7,6 +7,7 @@ import subprocess
 import zipfile
 
 import pytest
+from local_wine import Prepared
 
 from wsklab.deadline import Deadline
 from wsklab.kit import KitResult, build_kit, read_kit_result
@@ -23,7 +24,7 @@ _WINE_GAPS = {"WSK-CAT-001", "WSK-CAT-003", "WSK-FAM-003", "WSK-FAM-004"}
 
 _SCRIPT = """
 ip link set lo up
-wine wineboot -i; wineserver -w; wineserver -p
+wineserver -p
 cd "$1" && wine cmd /c run.cmd
 code=$?
 wineserver -k
@@ -32,7 +33,7 @@ exit $code
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> KitResult:
+def result(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared) -> KitResult:
     folder = tmp_path_factory.mktemp("kit")
     source = driver_source_root()
     build = build_package(source, folder / "driver", folder / "keys", Deadline.after(240))
@@ -40,6 +41,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> KitResult:
     with zipfile.ZipFile(archive) as opened:
         assert sorted(opened.namelist()) == ["README.txt", "run.cmd", "wskctl.exe", "wsklab.cer", "wsklab.sys"]
         opened.extractall(folder / "kit")
+    prepared_wine.copy_to(folder / "prefix")
     with (folder / "output").open("wb") as output:
         environment = ("env", f"WINEPREFIX={folder / 'prefix'}", "WINEDEBUG=-all")
         done = subprocess.run(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_wine import Prepared
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
@@ -24,8 +25,7 @@ from test_answer_disc import content
 from wsklab.deadline import Deadline
 from wsklab.image.answer_disc import disc_files
 from wsklab.process import run
-from wsklab.resources import driver_source_root
-from wsklab.toolchain import build_driver, make_certificate
+from wsklab.toolchain import make_certificate
 
 NEEDED = ("wine", "wineserver", "x86_64-w64-mingw32-gcc", "cmake", "ninja", "unshare")
 MISSING = [name for name in NEEDED if shutil.which(name) is None]
@@ -55,10 +55,9 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    built = build_driver(driver_source_root(), tmp_path_factory.mktemp("build"), deadline=Deadline.after(300))
-    made = Machine(tmp_path_factory.mktemp("prefix"), built.ctl)
-    made.cmd("wine", "wineboot", "-i")
+def machine(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared) -> Iterator[Machine]:
+    made = Machine(tmp_path_factory.mktemp("machine") / "prefix", prepared_wine.build / "ctl" / "wskctl.exe")
+    prepared_wine.copy_to(made.root)
     made.lab.mkdir()
     shutil.copy(made.control, made.lab / "wskctl.exe")
     certificate = make_certificate(tmp_path_factory.mktemp("keys"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from local_ssh import LocalSsh
+from local_wine import Prepared
 
 from wsklab.channel.device import Device, DeviceClient, DeviceError
 from wsklab.channel.ssh import SshChannel
@@ -72,20 +73,14 @@ class Wine:
 
 
 @pytest.fixture(scope="module")
-def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wine]:
+def wine(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared) -> Iterator[Wine]:
     folder = tmp_path_factory.mktemp("wskctl")
     wine = Wine(folder / "prefix")
     deadline = Deadline.after(180)
-    (folder / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.20)\nproject(test C)\nadd_subdirectory(" + str(_SOURCE / "ctl") + " ctl)\n"
-    )
-    tools = ("-DCMAKE_SYSTEM_NAME=Windows", "-DCMAKE_C_COMPILER=x86_64-w64-mingw32-gcc")
-    run(("cmake", "-G", "Ninja", "-S", folder, "-B", folder / "build", *tools), deadline=deadline)
-    run(("cmake", "--build", folder / "build"), deadline=deadline)
-    wine.run("wineboot", "-i")
+    prepared_wine.copy_to(wine.prefix)
     drive = wine.prefix / "drive_c"
     (drive / "wsklab").mkdir()
-    shutil.copy(folder / "build" / "ctl" / "wskctl.exe", drive / "wsklab")
+    shutil.copy(prepared_wine.build / "ctl" / "wskctl.exe", drive / "wsklab")
     run(
         (
             "x86_64-w64-mingw32-gcc", *_DRIVER_FLAGS, "-I/usr/x86_64-w64-mingw32/include/ddk",
@@ -93,8 +88,6 @@ def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wine]:
         ),
         deadline=deadline,
     )  # fmt: skip
-    # A server that is going down loses the service that is made now; only a new one takes -p (persistent).
-    wine.run("wineserver", "-w")
     wine.run("wineserver", "-p")
     wine.run(
         "wine", "sc", "create", "wsklabecho", "type=", "kernel", "start=", "demand", "binPath=", r"C:\wsklab\echo.sys"

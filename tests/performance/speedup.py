@@ -89,6 +89,8 @@ def measure(profile: str, guests: str, workers: str, extra: Sequence[str]) -> Me
             deadline=Deadline.after(_RUN_S), check=False, cwd=Path(folder), output_limit=1 << 26,
         )  # fmt: skip
         busy, total = (after - earlier for after, earlier in zip(_ticks(), before, strict=True))
+        if not answer.stdout.startswith("{"):
+            raise SystemExit(f"{guests}x{workers}: no run at all (PYTHONPATH has to be absolute): {answer.stderr}")
         document = json.loads(answer.stdout)
         if document.get("error"):
             raise SystemExit(f"{guests}x{workers}: {document['error']}")

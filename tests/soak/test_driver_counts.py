@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from driver_counts import accept_and_close, create_and_close
-from local_wine import MISSING, LocalWine
+from local_wine import MISSING, LocalWine, prepare
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not on this host: {MISSING}")
 
@@ -21,7 +21,7 @@ PER_CYCLE = 20
 
 @pytest.fixture(scope="module")
 def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalWine]:
-    wine = LocalWine(tmp_path_factory.mktemp("driver"))
+    wine = LocalWine(tmp_path_factory.mktemp("driver"), prepare(tmp_path_factory.mktemp("wine")))
     wine.start()
     yield wine
     wine.end()
