@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def require_room(room: Room, wanted: SlotClaim, claims: Sequence[SlotClaim], lim
 
     Args:
         room: what the host has.
-        wanted: the new guest.
+        wanted: the new guest; its directory is this lab's home.
         claims: the guests that are there already, of all homes and users.
 
     Raises:
@@ -93,7 +94,19 @@ def require_room(room: Room, wanted: SlotClaim, claims: Sequence[SlotClaim], lim
         _require(room, wanted, claims, limits)
     except HostFull as full:
         full.evidence["in_the_way"] = len(claims) if _fits_alone(room, wanted, limits) else 0
+        full.fix += _elsewhere(wanted, claims)
         raise
+
+
+def _elsewhere(wanted: SlotClaim, claims: Sequence[SlotClaim]) -> str:
+    """Guests of other homes count, and no command of this home shows them: where they are.
+
+    One whose lab was killed counts until somebody sweeps its home, or the host restarts.
+    """
+    others = [claim.directory for claim in claims if claim.directory != Path()]
+    homes = Counter(str(path.parent.parent) for path in others if not path.is_relative_to(wanted.directory))
+    named = ", ".join(f"{count} of {home}" for home, count in homes.most_common(3))
+    return f"; guests of other homes: {named} (WSKLAB_HOME=... wsklab gc)" if named else ""
 
 
 def _fits_alone(room: Room, wanted: SlotClaim, limits: Limits) -> bool:

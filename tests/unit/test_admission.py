@@ -54,6 +54,19 @@ def test_processors_are_promised_a_few_times_over() -> None:
         require_room(ROOM, _guest(), [_guest(disk_mib=0)] * 4, LIMITS)
 
 
+def test_guests_of_other_homes_are_named() -> None:
+    """They are in no list of this home, so the error says where they are."""
+    claims = [
+        _guest(directory=Path(home) / "guests" / slot) for home, slot in (("/h/a", "1"), ("/h/b", "2"), ("/h/b", "3"))
+    ]
+    with pytest.raises(HostFull) as caught:
+        require_room(ROOM, _guest(memory_mib=6000, directory=Path("/h/a")), claims, LIMITS)
+    assert caught.value.fix.endswith("; guests of other homes: 2 of /h/b (WSKLAB_HOME=... wsklab gc)")
+    with pytest.raises(HostFull) as caught:
+        require_room(ROOM, _guest(memory_mib=6000, directory=Path("/h/a")), claims[:1], LIMITS)
+    assert "other homes" not in caught.value.fix
+
+
 @pytest.mark.parametrize(
     ("wanted", "there", "in_the_way"),
     [(_guest(), 4, 4), (_guest(memory_mib=7500), 2, 0), (_guest(vcpus=16), 1, 0), (_guest(disk_mib=20000), 1, 0)],
