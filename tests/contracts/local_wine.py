@@ -18,10 +18,13 @@ from wsklab.deadline import Deadline
 from wsklab.errors import ChannelLost, HostError
 from wsklab.network import Via, listen
 
-NEEDED = ("wine", "wineserver", "x86_64-w64-mingw32-gcc", "cmake", "ninja", "unshare", "nsenter", "ip")
+NEEDED = ("wine", "wineserver", "x86_64-w64-mingw32-gcc", "cmake", "ninja", "unshare", "nsenter", "taskset", "ip")
 MISSING = [name for name in NEEDED if shutil.which(name) is None]
 SOURCE = Path(__file__).parents[2] / "driver-src"
 DEVICE = r"\\.\wsklab"
+#: As a guest has it. On two, Wine frees a socket under its own wait callbacks (docs/wine.md): on a busy machine every
+#: hundredth close of a socket with a request ends the driver's host.
+ON_ONE_PROCESSOR = ("taskset", "--cpu-list", str(min(os.sched_getaffinity(0))))
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ class LocalWine:
 
     def _inside(self, *argv: str) -> list[str]:
         assert self._holder is not None
-        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *argv]
+        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *ON_ONE_PROCESSOR, *argv]
 
     def start(self) -> None:
         """Copy the prefix, load the driver."""

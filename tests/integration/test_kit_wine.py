@@ -7,7 +7,7 @@ import subprocess
 import zipfile
 
 import pytest
-from local_wine import Prepared
+from local_wine import ON_ONE_PROCESSOR, Prepared
 
 from wsklab.deadline import Deadline
 from wsklab.kit import KitResult, build_kit, read_kit_result
@@ -45,7 +45,7 @@ def result(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared) ->
     with (folder / "output").open("wb") as output:
         environment = ("env", f"WINEPREFIX={folder / 'prefix'}", "WINEDEBUG=-all")
         done = subprocess.run(
-            ["unshare", "-n", *environment, "sh", "-c", _SCRIPT, "sh", str(folder / "kit")],
+            ["unshare", "-n", *ON_ONE_PROCESSOR, *environment, "sh", "-c", _SCRIPT, "sh", str(folder / "kit")],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=180, check=False,
         )  # fmt: skip
     text = (folder / "output").read_text("utf-8", "replace")
