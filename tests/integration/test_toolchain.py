@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from wsklab.process import run
 from wsklab.toolchain import Certificate, build_driver, check_pe, make_certificate, require_deployable, sign
 
 _SOURCE = Path(__file__).parents[2] / "driver-src"
+_DDK = Path("/usr/x86_64-w64-mingw32/include/ddk")
 _MISSING = [n for n in ("x86_64-w64-mingw32-gcc", "osslsigncode", "openssl", "cmake", "ninja") if not shutil.which(n)]
 
 pytestmark = pytest.mark.skipif(bool(_MISSING), reason=f"not on this host: {_MISSING}")
@@ -210,6 +213,42 @@ def test_imports_are_compared_with_the_list(signed: Path, tmp_path: Path) -> Non
     allowed.write_text("[[import]]\nmodule = 1\n")
     with pytest.raises(ConfigError):
         check_pe(signed, allowed)
+
+
+def _guards(function: str) -> list[str]:
+    """The conditions around a declaration in mingw-w64's wdm.h and ntifs.h."""
+    open_: list[str] = []
+    for line in ((_DDK / "wdm.h").read_text("utf-8") + (_DDK / "ntifs.h").read_text("utf-8")).splitlines():
+        directive = re.match(r"\s*#\s*(if|ifdef|ifndef|endif)\b\s*(.*)", line)
+        if directive and directive[1] == "endif":
+            open_.pop()
+        elif directive:
+            open_.append(directive[2])
+        elif re.match(rf"{function}\s*\(", line):
+            return open_
+    raise AssertionError(f"{function} is not declared")
+
+
+def test_where_the_first_windows_of_an_import_was_read() -> None:
+    """On its page, or the compiler's headers say it; what neither names is in the import library at least."""
+    imports = tomllib.loads((_SOURCE / "imports.toml").read_text("utf-8"))["import"]
+    by_source = {
+        source: {entry["function"] for entry in imports if entry["source"] == source}
+        for source in ("page", "header", "library")
+    }
+    library = subprocess.run(
+        ["x86_64-w64-mingw32-nm", _DDK.parents[1] / "lib" / "libntoskrnl.a"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+
+    assert sum(map(len, by_source.values())) == len(imports)
+    assert {entry["function"] for entry in imports if entry["minimum"] == "not known"} == by_source["library"]
+    for name in by_source["header"]:
+        assert _guards(name)[-1] == "(NTDDI_VERSION >= NTDDI_WIN2K)", name
+    for name in by_source["library"] | by_source["header"]:
+        assert re.search(rf"T {name}$", library, re.MULTILINE), name
 
 
 def _project(folder: Path, body: str = "void WskctlEntry(void) {}") -> Path:
