@@ -66,10 +66,10 @@ static NTSTATUS PrepareDispatch(OPERATION *Operation) {
     ULONG events;
     KIRQL irql;
 
+    KeAcquireSpinLock(&Operation->Client->Lock, &irql);
     Operation->Dispatch = CallbackTablesSet(&created->Tables, Operation->Client->Slot, byFlags ? submit->flags : created->Category,
                                             submit->dispatch, submit->dispatch_mask);
-    KeAcquireSpinLock(&Operation->Client->Lock, &irql);
-    events = Operation->Client->StaticEvents;
+    events = Operation->Client->StaticEvents | Operation->Client->StaticAsked;
     KeReleaseSpinLock(&Operation->Client->Lock, irql);
     events &= CallbackCategoryEvents(created->Category) & ~CallbackTablesEvents(&created->Tables, created->Category);
     return events == 0 || (submit->switches & WSKLAB_SWITCH_HAZARD) ? STATUS_SUCCESS : STATUS_INVALID_DEVICE_STATE;

@@ -111,7 +111,7 @@ static VOID CopyAddress(WSKLAB_ADDRESS *Out, const SOCKADDR *Address) {
 /* The connection becomes a socket of the client; WSK's outputs are set before anybody can use it. */
 static NTSTATUS TakeConnection(CALLBACK *Call, PWSK_SOCKET Accepted, PVOID *AcceptedContext,
                                const WSK_CLIENT_CONNECTION_DISPATCH **Dispatch) {
-    const SOCKET *listener = Call->Socket;
+    SOCKET *listener = Call->Socket;
     SOCKET traits = {.Number = Call->Answer.number,
                      .Category = WSKLAB_CATEGORY_CONNECTION,
                      .Family = listener->Family,
@@ -120,7 +120,6 @@ static NTSTATUS TakeConnection(CALLBACK *Call, PWSK_SOCKET Accepted, PVOID *Acce
                      .Context = Call->Answer.socket_context};
     WSKLAB_EVENT opened = {.kind = WSKLAB_EVENT_SOCKET_OPENED, .socket = traits.Number};
     SOCKET *socket;
-    ULONG needed;
 
     if (traits.Number == 0 || traits.Number > WSKLAB_MAX_NUMBER ||
         !NT_SUCCESS(SocketReserve(Call->Client, &traits, listener, &socket))) {
@@ -128,13 +127,7 @@ static NTSTATUS TakeConnection(CALLBACK *Call, PWSK_SOCKET Accepted, PVOID *Acce
         return STATUS_REQUEST_NOT_ACCEPTED;
     }
     *AcceptedContext = (PVOID)(ULONG_PTR)Call->Answer.socket_context;
-    *Dispatch = CallbackTablesSet(&socket->Tables, Call->Client->Slot, WSKLAB_CATEGORY_CONNECTION, Call->Answer.dispatch,
-                                  Call->Answer.dispatch_mask);
-    /* Events that come without being asked for, by the listener's or the client's doing, need their callbacks. */
-    needed = SocketInheritedEvents(listener) & CallbackCategoryEvents(WSKLAB_CATEGORY_CONNECTION);
-    if (needed & ~CallbackTablesEvents(&socket->Tables, WSKLAB_CATEGORY_CONNECTION)) {
-        *Dispatch = CallbackTablesSet(&socket->Tables, Call->Client->Slot, WSKLAB_CATEGORY_CONNECTION, WSKLAB_DISPATCH_FULL, 0);
-    }
+    *Dispatch = SocketInheritedDispatch(socket, listener, Call->Answer.dispatch, Call->Answer.dispatch_mask);
     Call->Exit.flags = SocketPublish(socket, Accepted);
     Call->Exit.new_socket = socket->Number;
     RingRecord(&Call->Client->Ring, &opened);

@@ -48,6 +48,8 @@ typedef struct CLIENT {
     OBJECT_TABLE Objects;
     INSPECT_TABLE Inspections;
     ULONG StaticEvents; /* WSK_EVENT_* that every new socket has on from the start */
+    ULONG StaticAsked;  /* ... that it may have: `StaticAsking` operations are about it */
+    ULONG StaticAsking;
     LONG BoundToRegistration; /* outstanding operations that only the deregistration ends */
     REGISTRATION Registration;
     NMR Nmr;

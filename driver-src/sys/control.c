@@ -220,13 +220,53 @@ _Use_decl_annotations_ NTSTATUS ControlPrepare(OPERATION *Operation, const UCHAR
     return NT_SUCCESS(status) ? ArgumentSetOutput(&Operation->Output, ledger, submit->output_size) : status;
 }
 
-/* Enabling what the socket has no callback for, or every later socket of the client: nobody says what WSK does then. */
-static BOOLEAN EventsAreServed(const OPERATION *Operation) {
-    ULONG category = Operation->Socket->Category;
-    ULONG asked = Operation->Submit.event_mask & CallbackCategoryEvents(category);
+/* With the lock: a socket that is just being made, and lacks a callback for one of these events. */
+static BOOLEAN IsMadeWithout(const CLIENT *Client, ULONG Events) {
+    for (PLIST_ENTRY entry = Client->Sockets.Flink; entry != &Client->Sockets; entry = entry->Flink) {
+        const SOCKET *socket = CONTAINING_RECORD(entry, SOCKET, Link);
+        if (socket->State == WSKLAB_SOCKET_CREATING &&
+            (Events & CallbackCategoryEvents(socket->Category) & ~CallbackTablesEvents(&socket->Tables, socket->Category))) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
 
-    return (Operation->Submit.event_mask & WSK_EVENT_DISABLE) || (Operation->Submit.switches & WSKLAB_SWITCH_HAZARD) ||
-           (asked & ~CallbackTablesEvents(&Operation->Socket->Tables, category)) == 0;
+/* Enabling what the socket has no callback for, or every later socket of the client: nobody says what WSK does then. */
+static BOOLEAN EventsAreServed(OPERATION *Operation) {
+    BOOLEAN anyway = (Operation->Submit.switches & WSKLAB_SWITCH_HAZARD) != 0;
+    ULONG asked = Operation->Submit.event_mask;
+    CLIENT *client = Operation->Client;
+    KIRQL irql;
+
+    if (Operation->Socket != NULL) {
+        ULONG category = Operation->Socket->Category;
+        ULONG lacking = asked & CallbackCategoryEvents(category) & ~CallbackTablesEvents(&Operation->Socket->Tables, category);
+        return (asked & WSK_EVENT_DISABLE) || ((anyway || lacking == 0) && SocketAskEvents(Operation->Socket, asked, anyway));
+    }
+    KeAcquireSpinLock(&client->Lock, &irql);
+    Operation->AsksStatic = anyway || !IsMadeWithout(client, asked);
+    if (Operation->AsksStatic) {
+        client->StaticAsked |= asked;
+        client->StaticAsking++;
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+    return Operation->AsksStatic;
+}
+
+_Use_decl_annotations_ VOID ControlSettle(OPERATION *Operation, BOOLEAN Succeeded) {
+    CLIENT *client = Operation->Client;
+    KIRQL irql;
+
+    if (!Operation->AsksStatic) {
+        return;
+    }
+    KeAcquireSpinLock(&client->Lock, &irql);
+    client->StaticEvents |= Succeeded ? Operation->Submit.event_mask : 0;
+    if (--client->StaticAsking == 0) {
+        client->StaticAsked = 0;
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
 }
 
 _Use_decl_annotations_ NTSTATUS ControlBegin(OPERATION *Operation) {
@@ -234,11 +274,8 @@ _Use_decl_annotations_ NTSTATUS ControlBegin(OPERATION *Operation) {
         *(PVOID *)Operation->Input.Bytes = Operation->Object->Pointer;
         ArgumentSeal(&Operation->Input);
     }
-    if (Operation->Submit.function == WSKLAB_FN_CONTROL_SOCKET && Operation->Submit.input_kind == WSKLAB_INPUT_EVENT_CALLBACK &&
-        !EventsAreServed(Operation)) {
-        return STATUS_INVALID_DEVICE_STATE;
-    }
-    return STATUS_SUCCESS;
+    return Operation->Submit.input_kind != WSKLAB_INPUT_EVENT_CALLBACK || EventsAreServed(Operation) ? STATUS_SUCCESS
+                                                                                                    : STATUS_INVALID_DEVICE_STATE;
 }
 
 _Use_decl_annotations_ NTSTATUS ControlCall(OPERATION *Operation) {
@@ -313,22 +350,11 @@ static PVOID ReadOutput(OPERATION *Operation, ULONG Bytes) {
 }
 
 _Use_decl_annotations_ VOID ControlEnd(OPERATION *Operation, NTSTATUS Status, ULONG64 Bytes) {
-    const WSKLAB_SUBMIT *submit = &Operation->Submit;
-    BOOLEAN succeeded = NT_SUCCESS(Status);
     PVOID descriptor = NULL;
-    KIRQL irql;
 
-    if (succeeded) {
+    if (NT_SUCCESS(Status)) {
         descriptor = ReadOutput(Operation, Bytes < Operation->Output.Size ? (ULONG)Bytes : Operation->Output.Size);
     }
-    if (succeeded && submit->input_kind == WSKLAB_INPUT_EVENT_CALLBACK) {
-        if (Operation->Socket != NULL) {
-            SocketNoteEvents(Operation->Socket, submit->event_mask);
-        } else {
-            KeAcquireSpinLock(&Operation->Client->Lock, &irql);
-            Operation->Client->StaticEvents |= submit->event_mask;
-            KeReleaseSpinLock(&Operation->Client->Lock, irql);
-        }
-    }
+    ControlSettle(Operation, NT_SUCCESS(Status));
     HoldSettle(Operation, Status, descriptor, 0, 0);
 }

@@ -19,6 +19,8 @@ BOOLEAN ControlMakesDescriptor(const WSKLAB_SUBMIT *Submit);
 _IRQL_requires_max_(PASSIVE_LEVEL) _Must_inspect_result_ NTSTATUS ControlPrepare(OPERATION *Operation, const UCHAR *Extra);
 /* Just before the call: the pointers that are known only now, and events that have no callback (a hazard). */
 _IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ NTSTATUS ControlBegin(OPERATION *Operation);
+/* What ControlBegin noted of static events ends: they are on, or the operation failed, or was not called at all. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID ControlSettle(OPERATION *Operation, BOOLEAN Succeeded);
 /* The call, through the socket's or the provider's table. */
 _IRQL_requires_max_(DISPATCH_LEVEL) NTSTATUS ControlCall(OPERATION *Operation);
 /* The end, once: at the completion, or when a call without IRP has returned. `Bytes` are in the output, says WSK. */

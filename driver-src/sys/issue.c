@@ -52,6 +52,7 @@ _Use_decl_annotations_ VOID OperationAbandon(OPERATION *Operation, NTSTATUS Why)
     KeReleaseSpinLock(&client->Lock, irql);
 
     DropNewSocket(Operation);
+    ControlSettle(Operation, FALSE);
     HoldSettle(Operation, Why, NULL, 0, 0);
     LedgerAdd(&client->Ledger, LEDGER_COUNT(not_started), 1);
     RecordEvent(Operation, WSKLAB_EVENT_NOT_STARTED, Why, 0);

@@ -104,6 +104,7 @@ typedef struct OPERATION {
     ULONG ExtraBytes;   /* of the output, told behind the data */
     ARGUMENT Look;      /* INDICATION_INFO: a copy of the data, told as if it had been received */
     SIZE_T SizeReturned;
+    BOOLEAN AsksStatic; /* counted in the client's StaticAsking */
     ULONG ControlLength;
     ULONG ControlFlags;
     NAMES Names;

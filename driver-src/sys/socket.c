@@ -91,20 +91,36 @@ _Use_decl_annotations_ SOCKET *SocketByContext(CLIENT *Client, ULONG64 Context, 
     return found;
 }
 
-_Use_decl_annotations_ VOID SocketNoteEvents(SOCKET *Socket, ULONG Mask) {
+_Use_decl_annotations_ BOOLEAN SocketAskEvents(SOCKET *Socket, ULONG Mask, BOOLEAN Anyway) {
+    BOOLEAN served;
     KIRQL irql;
+
     KeAcquireSpinLock(&Socket->Client->Lock, &irql);
-    Socket->Events = Mask & WSK_EVENT_DISABLE ? Socket->Events & ~Mask : Socket->Events | Mask;
+    served = Anyway || (Mask & Socket->Unserved) == 0;
+    if (served) {
+        Socket->Asked |= Mask;
+    }
     KeReleaseSpinLock(&Socket->Client->Lock, irql);
+    return served;
 }
 
-_Use_decl_annotations_ ULONG SocketInheritedEvents(const SOCKET *Listener) {
-    ULONG events;
+_Use_decl_annotations_ const VOID *SocketInheritedDispatch(SOCKET *Accepted, SOCKET *Listener, UCHAR Dispatch, ULONG Mask) {
+    CLIENT *client = Listener->Client;
+    ULONG category = WSKLAB_CATEGORY_CONNECTION;
+    const VOID *tables;
+    ULONG lacking;
     KIRQL irql;
-    KeAcquireSpinLock(&Listener->Client->Lock, &irql);
-    events = Listener->Events | Listener->Client->StaticEvents;
-    KeReleaseSpinLock(&Listener->Client->Lock, irql);
-    return events;
+
+    KeAcquireSpinLock(&client->Lock, &irql);
+    tables = CallbackTablesSet(&Accepted->Tables, client->Slot, category, Dispatch, Mask);
+    lacking = CallbackCategoryEvents(category) & ~CallbackTablesEvents(&Accepted->Tables, category);
+    if (lacking & (Listener->Asked | client->StaticEvents | client->StaticAsked)) {
+        tables = CallbackTablesSet(&Accepted->Tables, client->Slot, category, WSKLAB_DISPATCH_FULL, 0);
+    } else {
+        Listener->Unserved |= lacking;
+    }
+    KeReleaseSpinLock(&client->Lock, irql);
+    return tables;
 }
 
 _Use_decl_annotations_ VOID SocketDereference(SOCKET *Socket) {

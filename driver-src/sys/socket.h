@@ -30,7 +30,8 @@ typedef struct SOCKET {
     ULONG Protocol;
     ULONG64 Context;
     BOOLEAN ContextIsOurs; /* the sample's pointer: never shown */
-    ULONG Events;          /* WSK_EVENT_* that were enabled on it and not disabled */
+    ULONG Asked;           /* WSK_EVENT_* that somebody wanted on it; on a listener sockets inherit them, and that stays (WSK-EVT-012) */
+    ULONG Unserved;        /* those that a socket accepted by its callback may lack a callback for: never to be wanted */
     PWSK_SOCKET Wsk;
     const VOID *Dispatch; /* the provider's table as it was at creation */
     LONG Running;
@@ -51,10 +52,13 @@ _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketInherit(SOCKET *Accepted, const S
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketSetOwnContext(SOCKET *Socket, PVOID Context);
 /* The socket of these categories with this context, referenced; NULL when there is none. WSKLAB_NOTE_AMBIGUOUS: several. */
 _IRQL_requires_max_(DISPATCH_LEVEL) SOCKET *SocketByContext(CLIENT *Client, ULONG64 Context, ULONG Categories, uint32_t *Notes);
-/* Events were enabled, or with WSK_EVENT_DISABLE disabled. */
-_IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketNoteEvents(SOCKET *Socket, ULONG Mask);
-/* The events that a socket accepted by callback has from the start. */
-_IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketInheritedEvents(const SOCKET *Listener);
+/* Events are about to be enabled. FALSE, unless `Anyway`: sockets were accepted from it by callback that may lack one of these
+ * callbacks, and when WSK hands the listener's events on to such a socket nobody can see from here. */
+_IRQL_requires_max_(DISPATCH_LEVEL) _Must_inspect_result_ BOOLEAN SocketAskEvents(SOCKET *Socket, ULONG Mask, BOOLEAN Anyway);
+/* The client dispatch of a socket that is being accepted by callback: the one that was asked for, unless events that come
+ * without being asked for, by the listener's or the client's doing, would lack their callbacks: then the full one. */
+_IRQL_requires_max_(DISPATCH_LEVEL) const VOID *SocketInheritedDispatch(SOCKET *Accepted, SOCKET *Listener, UCHAR Dispatch,
+                                                                        ULONG Mask);
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID SocketDereference(SOCKET *Socket);
 /* Creation succeeded; returns WSKLAB_RECORD_SOCKET_* facts. */
 _IRQL_requires_max_(DISPATCH_LEVEL) ULONG SocketPublish(SOCKET *Socket, PWSK_SOCKET Wsk);

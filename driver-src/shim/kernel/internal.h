@@ -142,7 +142,8 @@ void FiberEnd(SHIM_THREAD *from, SHIM_THREAD *to);
 
 /* ---- sched.c --------------------------------------------------------------------------------------------------------- */
 void SchedInitialize(void);
-/* Deterministic mode: let everybody else come to rest, and begin a second: what comes then depends on the seed alone. */
+/* Deterministic mode: let everybody else come to rest, and put the clock back to its beginning: what comes then depends on
+ * the seed alone. */
 void SchedSettle(void);
 /* Another seed, and what follows from it. */
 void SchedReseed(void);
@@ -193,6 +194,8 @@ void DispatcherMayWait(const char *function);
 NTSTATUS DispatcherWait(const char *function, DISPATCHER_HEADER *const *objects, ULONG count, WAIT_TYPE type, ULONG64 deadline);
 void TimersInitialize(void);
 void TimersStop(void);
+/* With the scheduler's lock: the clock is put back by so much. */
+void TimersPutBack(ULONG64 nanoseconds);
 /* Aborts when memory that is being freed (or a driver that goes) has an active timer, a queued DPC or a waited-for event. */
 void TimersRequireNoneIn(const void *memory, size_t size);
 void WorkersInitialize(void);

@@ -94,6 +94,19 @@ static SHIM_THREAD *AnotherThatIsReady(const SHIM_THREAD *self) {
     return NULL;
 }
 
+/* With the lock, everybody at rest: the clock, and with it whatever somebody waits for. */
+static void PutBack(ULONG64 nanoseconds) {
+    g_Now -= nanoseconds;
+    g_Limit = 0; /* of a run that is over */
+    for (PLIST_ENTRY entry = g_Threads.Flink; entry != &g_Threads; entry = entry->Flink) {
+        SHIM_THREAD *thread = CONTAINING_RECORD(entry, SHIM_THREAD, Link);
+        if (thread->Deadline != NEVER) {
+            thread->Deadline -= nanoseconds;
+        }
+    }
+    TimersPutBack(nanoseconds);
+}
+
 void SchedSettle(void) {
     SHIM_THREAD *self = ThreadSelf();
     SHIM_THREAD *next;
@@ -106,7 +119,8 @@ void SchedSettle(void) {
     while ((next = AnotherThatIsReady(self)) != NULL) {
         SwitchTo(self, next);
     }
-    g_Now = (g_Now / NANOSECONDS + 1) * NANOSECONDS;
+    /* Else the clock of a long series of runs would come to where the addresses are. */
+    PutBack(g_Now - BEGINNING);
     SchedUnlock();
 }
 

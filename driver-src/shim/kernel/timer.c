@@ -192,6 +192,12 @@ void TimersStop(void) {
     }
 }
 
+void TimersPutBack(ULONG64 nanoseconds) {
+    for (PLIST_ENTRY entry = g_Timers.Flink; entry != &g_Timers; entry = entry->Flink) {
+        CONTAINING_RECORD(entry, KTIMER, TimerListEntry)->DueTime.QuadPart -= nanoseconds;
+    }
+}
+
 void TimersRequireNoneIn(const void *memory, size_t size) {
     const char *low = memory;
     const char *fault = NULL;

@@ -224,7 +224,7 @@ uint16_t PortOf(const WSKLAB_ADDRESS *address) {
 
 /* ---- Common beginnings ----------------------------------------------------------------------------------------------------- */
 
-static uint16_t Bind(USER *u, ULONG socket) {
+uint16_t Bind(USER *u, ULONG socket) {
     WSKLAB_RECORD record = Do(u, OP(BIND, .socket = socket, .local = Loopback(4, 0)));
 
     if (!Succeeded(&record)) {

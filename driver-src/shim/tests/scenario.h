@@ -68,6 +68,7 @@ WSKLAB_ADDRESS Any(int family);
 uint16_t PortOf(const WSKLAB_ADDRESS *address);
 
 /* Common beginnings. Numbers of sockets are the caller's; 0 as port: it did not work. */
+uint16_t Bind(USER *u, ULONG socket);
 uint16_t Listener(USER *u, ULONG socket, UCHAR dispatch, ULONG context);
 /* A connected pair: the driver's socket and the peer, -1 when it did not work. */
 int Connected(USER *u, ULONG socket, UCHAR dispatch, ULONG context);

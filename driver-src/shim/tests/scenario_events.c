@@ -128,6 +128,50 @@ SCENARIO(StaticEvents) {
     DrainEvents(u);
 }
 
+/* Events are wanted on a listener while its accept callback decides on a dispatch that lacks their callbacks: either that
+ * socket gets them all the same, or the events are refused. */
+SCENARIO(EventsWhileAccepting) {
+    WSKLAB_ANSWER answer = {.action = WSKLAB_ACTION_TAKE, .uses = 2, .number = 20, .dispatch = WSKLAB_DISPATCH_MASK, .dispatch_mask = 2};
+    uint16_t port = Listener(u, 1, FULL, 50);
+    int peers[2];
+
+    Script(u, 1, WSKLAB_CALLBACK_ACCEPT, &answer, 1);
+    Events(u, 1, WSK_EVENT_ACCEPT);
+    for (ULONG i = 0; i < RTL_NUMBER_OF(peers); i++) {
+        peers[i] = PeerConnect(4, port);
+        Events(u, 1, i == 0 ? WSK_EVENT_RECEIVE : WSK_EVENT_SEND_BACKLOG);
+        PeerSend(peers[i], "x", 1);
+        Sleep(20);
+    }
+    DrainEvents(u);
+    for (ULONG i = 0; i < RTL_NUMBER_OF(peers); i++) {
+        PeerClose(peers[i]);
+    }
+    Sleep(20);
+}
+
+/* The same with events of the whole client, and a socket that is being made meanwhile. */
+static void MakeWithoutCallbacks(USER *u) {
+    Do(u, OP(SOCKET, .new_socket = 30, .flags = WSKLAB_CATEGORY_DATAGRAM, .family = 2, .type = 2, .protocol = 17));
+}
+
+static void WantStaticEvents(USER *u) {
+    Do(u, OP(CONTROL_CLIENT, .control_code = WSK_SET_STATIC_EVENT_CALLBACKS, .input_kind = WSKLAB_INPUT_EVENT_CALLBACK,
+             .input_size = 16, .event_mask = WSK_EVENT_RECEIVE_FROM, .switches = WSKLAB_SWITCH_NULL_IRP));
+}
+
+SCENARIO(StaticEventsWhileCreating) {
+    uint16_t port = 0;
+    int peer;
+
+    Both(MakeWithoutCallbacks, WantStaticEvents, u);
+    peer = PeerDatagram(4, &port);
+    PeerSendTo(peer, 4, Bind(u, 30), "x", 1);
+    Sleep(20);
+    PeerClose(peer);
+    Do(u, OP(CLOSE, .socket = 30));
+}
+
 /* An operation that a callback starts. */
 SCENARIO(ThenFromCallback) {
     uint16_t port = Listener(u, 1, FULL, 50);
