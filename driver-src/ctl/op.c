@@ -9,6 +9,8 @@ static const char Usage[] =
     "  create-listen  the published sample: one listening socket, closed again\n"
     "  listen         the sample, bound to address and port; accepts one connection, echoes once\n"
     "  connect        a connection socket to address and port: says hello, waits for an answer\n"
+    "  send-to        a datagram to address and port: says hello, waits for an answer unless the time is 0\n"
+    "  receive-from   a datagram socket bound to address and port: one datagram, sent back to its sender\n"
     "  resolve        the addresses of a name, given back again\n"
     "  quiesce        close everything of everyone; code 0 when the driver can be unloaded, else the owners\n";
 
@@ -206,36 +208,95 @@ static int OpCreateListen(CLIENT *client)
     return socket == 0 ? EXIT_FAILED : CloseAndPrint(client, socket, EXIT_OK);
 }
 
+int RunAndPrint(CLIENT *client, const WSKLAB_SUBMIT *submit, const void *data, const char *what)
+{
+    WSKLAB_RECORD record;
+    NTSTATUS status = ClientRun(client, submit, data, &record);
+
+    if (status < 0) {
+        Fail(what, status);
+        return 0;
+    }
+    PrintLine(RecordLine, &record);
+    return RecordSucceeded(&record);
+}
+
+int AwaitAndPrint(CLIENT *client, const WSKLAB_SUBMIT *submit, uint32_t timeout_ms, const char *what, WSKLAB_RECORD *record,
+                  void *data, uint32_t data_size)
+{
+    NTSTATUS status = ClientSubmit(client, submit, NULL);
+
+    if (status >= 0) {
+        status = ClientWait(client, submit->op_id, timeout_ms, WSKLAB_RELEASE, record, data, data_size);
+    }
+    if (status < 0) {
+        Fail(what, status);
+        return 0;
+    }
+    PrintLine(RecordLine, record);
+    return RecordSucceeded(record);
+}
+
+void PrepareSend(CLIENT *client, WSKLAB_SUBMIT *submit, uint32_t function, uint32_t socket, uint32_t length)
+{
+    ClientPrepare(client, submit, function, socket);
+    submit->buffer_length = length;
+    submit->data_length = length;
+    submit->mdl_shape = WSKLAB_MDL_SINGLE;
+    submit->fill = WSKLAB_FILL_DATA;
+}
+
+int ReceiveAndPrint(CLIENT *client, uint32_t function, uint32_t socket, uint32_t timeout_ms, WSKLAB_RECORD *record, void *data)
+{
+    WSKLAB_SUBMIT submit;
+
+    ClientPrepare(client, &submit, function, socket);
+    submit.buffer_length = RECEIVED_BYTES;
+    submit.mdl_shape = WSKLAB_MDL_SINGLE;
+    submit.address_use = function == WSKLAB_FN_RECEIVE_FROM ? WSKLAB_ADDRESS_REMOTE : 0;
+    return AwaitAndPrint(client, &submit, timeout_ms, "receive", record, data, RECEIVED_BYTES);
+}
+
+uint32_t SocketAndBind(CLIENT *client, uint32_t category, uint16_t type, uint32_t protocol, uint32_t ipv4, uint16_t port)
+{
+    WSKLAB_RECORD record;
+    uint32_t socket;
+    NTSTATUS status = ClientSocket(client, category, 2, type, protocol, &record);
+
+    if (status < 0) {
+        Fail("socket", status);
+        return 0;
+    }
+    PrintLine(RecordLine, &record);
+    if (!RecordSucceeded(&record)) {
+        return 0;
+    }
+    socket = client->last_socket;
+    status = ClientBind(client, socket, ipv4, port, &record);
+    if (status < 0) {
+        Fail("bind", status);
+    } else {
+        PrintLine(RecordLine, &record);
+        if (RecordSucceeded(&record)) {
+            return socket;
+        }
+    }
+    CloseAndPrint(client, socket, EXIT_FAILED);
+    return 0;
+}
+
 /* Receives once and sends the same bytes back. */
 static int EchoOnce(CLIENT *client, uint32_t socket, uint32_t timeout_ms)
 {
-    unsigned char data[4096];
+    unsigned char data[RECEIVED_BYTES];
     WSKLAB_SUBMIT submit;
     WSKLAB_RECORD record;
-    NTSTATUS status;
 
-    ClientPrepare(client, &submit, WSKLAB_FN_RECEIVE, socket);
-    submit.buffer_length = sizeof(data);
-    submit.mdl_shape = WSKLAB_MDL_SINGLE;
-    status = ClientSubmit(client, &submit, NULL);
-    if (status >= 0) {
-        status = ClientWait(client, submit.op_id, timeout_ms, WSKLAB_RELEASE, &record, data, sizeof(data));
+    if (!ReceiveAndPrint(client, WSKLAB_FN_RECEIVE, socket, timeout_ms, &record, data)) {
+        return EXIT_FAILED;
     }
-    if (status < 0) {
-        return Fail("receive", status);
-    }
-    PrintLine(RecordLine, &record);
-    ClientPrepare(client, &submit, WSKLAB_FN_SEND, socket);
-    submit.buffer_length = record.data_length;
-    submit.data_length = record.data_length;
-    submit.mdl_shape = WSKLAB_MDL_SINGLE;
-    submit.fill = WSKLAB_FILL_DATA;
-    status = ClientRun(client, &submit, data, &record);
-    if (status < 0) {
-        return Fail("send", status);
-    }
-    PrintLine(RecordLine, &record);
-    return RecordSucceeded(&record) ? EXIT_OK : EXIT_FAILED;
+    PrepareSend(client, &submit, WSKLAB_FN_SEND, socket, record.data_length);
+    return RunAndPrint(client, &submit, data, "send") ? EXIT_OK : EXIT_FAILED;
 }
 
 /* Accepts one connection on a bound listening socket and echoes on it. */
@@ -243,19 +304,10 @@ static int AcceptOnce(CLIENT *client, uint32_t listener, uint32_t timeout_ms)
 {
     WSKLAB_SUBMIT submit;
     WSKLAB_RECORD record;
-    NTSTATUS status;
 
     ClientPrepare(client, &submit, WSKLAB_FN_ACCEPT, listener);
     submit.address_use = WSKLAB_ADDRESS_LOCAL | WSKLAB_ADDRESS_REMOTE;
-    status = ClientSubmit(client, &submit, NULL);
-    if (status >= 0) {
-        status = ClientWait(client, submit.op_id, timeout_ms, WSKLAB_RELEASE, &record, NULL, 0);
-    }
-    if (status < 0) {
-        return Fail("accept", status);
-    }
-    PrintLine(RecordLine, &record);
-    if (!RecordSucceeded(&record)) {
+    if (!AwaitAndPrint(client, &submit, timeout_ms, "accept", &record, NULL, 0)) {
         return EXIT_FAILED;
     }
     return CloseAndPrint(client, submit.new_socket, EchoOnce(client, submit.new_socket, timeout_ms));
@@ -308,6 +360,10 @@ int VerbOp(int count, char **arguments)
         result = OpListen(&client, &options);
     } else if (SameText(arguments[0], "connect")) {
         result = OpConnect(&client, &options);
+    } else if (SameText(arguments[0], "send-to")) {
+        result = OpSendTo(&client, &options);
+    } else if (SameText(arguments[0], "receive-from")) {
+        result = OpReceiveFrom(&client, &options);
     } else if (SameText(arguments[0], "resolve")) {
         result = OpResolve(&client, &options);
     } else if (SameText(arguments[0], "quiesce")) {

@@ -2,79 +2,35 @@
 #include "op.h"
 #include "verbs.h"
 
-#define HELLO "hello\n"
-
-/* Runs a prepared request, prints its record; 0 when it failed. */
-static int RunAndPrint(CLIENT *client, const WSKLAB_SUBMIT *submit, const void *data, const char *what)
-{
-    WSKLAB_RECORD record;
-    NTSTATUS status = ClientRun(client, submit, data, &record);
-
-    if (status < 0) {
-        Fail(what, status);
-        return 0;
-    }
-    PrintLine(RecordLine, &record);
-    return RecordSucceeded(&record);
-}
-
 /* Sends the hello and waits for what comes back. */
 static int Talk(CLIENT *client, uint32_t socket, uint32_t timeout_ms)
 {
-    unsigned char data[4096];
+    unsigned char data[RECEIVED_BYTES];
     WSKLAB_SUBMIT submit;
     WSKLAB_RECORD record;
-    NTSTATUS status;
 
-    ClientPrepare(client, &submit, WSKLAB_FN_SEND, socket);
-    submit.buffer_length = sizeof(HELLO) - 1;
-    submit.data_length = sizeof(HELLO) - 1;
-    submit.mdl_shape = WSKLAB_MDL_SINGLE;
-    submit.fill = WSKLAB_FILL_DATA;
-    if (!RunAndPrint(client, &submit, HELLO, "send")) {
+    PrepareSend(client, &submit, WSKLAB_FN_SEND, socket, sizeof(HELLO) - 1);
+    if (!RunAndPrint(client, &submit, HELLO, "send") ||
+        !ReceiveAndPrint(client, WSKLAB_FN_RECEIVE, socket, timeout_ms, &record, data)) {
         return EXIT_FAILED;
     }
-    ClientPrepare(client, &submit, WSKLAB_FN_RECEIVE, socket);
-    submit.buffer_length = sizeof(data);
-    submit.mdl_shape = WSKLAB_MDL_SINGLE;
-    status = ClientSubmit(client, &submit, NULL);
-    if (status >= 0) {
-        status = ClientWait(client, submit.op_id, timeout_ms, WSKLAB_RELEASE, &record, data, sizeof(data));
-    }
-    if (status < 0) {
-        return Fail("receive", status);
-    }
-    PrintLine(RecordLine, &record);
-    return RecordSucceeded(&record) && record.data_length > 0 ? EXIT_OK : EXIT_FAILED;
+    return record.data_length > 0 ? EXIT_OK : EXIT_FAILED;
 }
 
 int OpConnect(CLIENT *client, const OPTIONS *options)
 {
     WSKLAB_SUBMIT submit;
-    WSKLAB_RECORD record;
-    uint32_t socket;
     int result = EXIT_FAILED;
-    NTSTATUS status = ClientSocket(client, WSKLAB_CATEGORY_CONNECTION, 2, 1, 6, &record);
+    uint32_t socket = SocketAndBind(client, WSKLAB_CATEGORY_CONNECTION, 1, 6, 0, 0);
 
-    if (status < 0) {
-        return Fail("socket", status);
-    }
-    PrintLine(RecordLine, &record);
-    if (!RecordSucceeded(&record)) {
+    if (socket == 0) {
         return EXIT_FAILED;
     }
-    socket = client->last_socket;
-    status = ClientBind(client, socket, 0, 0, &record);
-    if (status < 0) {
-        Fail("bind", status);
-    } else {
-        PrintLine(RecordLine, &record);
-        ClientPrepare(client, &submit, WSKLAB_FN_CONNECT, socket);
-        submit.address_use = WSKLAB_ADDRESS_REMOTE;
-        AddressSet(&submit.remote, options->ipv4, (uint16_t)options->port);
-        if (RecordSucceeded(&record) && RunAndPrint(client, &submit, NULL, "connect")) {
-            result = Talk(client, socket, (uint32_t)options->timeout_ms);
-        }
+    ClientPrepare(client, &submit, WSKLAB_FN_CONNECT, socket);
+    submit.address_use = WSKLAB_ADDRESS_REMOTE;
+    AddressSet(&submit.remote, options->ipv4, (uint16_t)options->port);
+    if (RunAndPrint(client, &submit, NULL, "connect")) {
+        result = Talk(client, socket, (uint32_t)options->timeout_ms);
     }
     return CloseAndPrint(client, socket, result);
 }

@@ -113,3 +113,15 @@ def test_connected_by_hand(wine: LocalWine) -> None:
     steps = ("SOCKET", "BIND", "CONNECT", "SEND", "RECEIVE", "CLOSE")
     assert [record["function"] for record in records] == [Function[step] for step in steps]
     assert said == [b"hello\n"]
+
+
+@pytest.mark.parametrize("verb", ["send-to", "receive-from"])
+def test_datagrams_by_hand(wine: LocalWine, verb: str) -> None:
+    """Wine has no datagram sockets: the verb says so with WSK's own answer, and leaves nothing behind."""
+    said = wine.run("wine", r"C:\wsklab\wskctl.exe", "op", verb, "--address", "127.0.0.1", "--port", "9", check=False)
+    (made,) = map(json.loads, said.splitlines())
+
+    assert (made["function"], abi.status_name(made["completion_status"])) == (Function.SOCKET, "STATUS_NOT_IMPLEMENTED")
+    with wine.client() as client:
+        driver = client.ledger().driver
+        assert (driver.issued, driver.sockets_opened) == (driver.completed + driver.lost, driver.sockets_closed)

@@ -3,6 +3,8 @@
  */
 #include "scenario.h"
 
+#include "../provider/knobs.h"
+
 #define FULL WSKLAB_DISPATCH_FULL
 
 SCENARIO(AcceptEvents) {
@@ -158,6 +160,21 @@ static void MakeWithoutCallbacks(USER *u) {
 static void WantStaticEvents(USER *u) {
     Do(u, OP(CONTROL_CLIENT, .control_code = WSK_SET_STATIC_EVENT_CALLBACKS, .input_kind = WSKLAB_INPUT_EVENT_CALLBACK,
              .input_size = 16, .event_mask = WSK_EVENT_RECEIVE_FROM, .switches = WSKLAB_SWITCH_NULL_IRP));
+}
+
+/* Two such requests: the first one has not come back when the second one ends. */
+SCENARIO(StaticEventsTwice) {
+    WSKLAB_SUBMIT wanted = OP(CONTROL_CLIENT, .control_code = WSK_SET_STATIC_EVENT_CALLBACKS,
+                              .input_kind = WSKLAB_INPUT_EVENT_CALLBACK, .input_size = 16, .event_mask = WSK_EVENT_RECEIVE_FROM);
+    ULONG first;
+
+    WskpKnobOrder(WSKP_ControlClient, WSKP_ORDER_AFTER_CANCEL);
+    first = Start(u, wanted);
+    WskpKnobsReset();
+    Do(u, wanted);
+    MakeWithoutCallbacks(u);
+    Cancel(u, first);
+    End(u, first);
 }
 
 SCENARIO(StaticEventsWhileCreating) {
