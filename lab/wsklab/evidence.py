@@ -1,7 +1,9 @@
 """What is kept of a guest when a case ended badly on it, and what that amends of the first verdict.
 
 Every source is tried for itself, bounded in time, and a source that fails is named in `sources.txt`: a guest that is
-half dead gives what it still can. The log of the driver comes over SSH, and where SSH is gone over the guest agent.
+half dead gives what it still can. The log of a driver on Wine comes over the guest agent, which answers sooner than an
+emulated processor has made the keys of an SSH connection, and where the agent is gone over SSH. With Windows, where not
+every guest has an agent, it is the other way round.
 """
 
 from __future__ import annotations
@@ -127,13 +129,25 @@ class Collector:
         """The driver's own log, or that of Windows; "" when it cannot be had."""
         wine = guest.record.kind == "wine"
         name = "driver.log" if wine else "events.txt"
-        with _telling(sources, name), way_in(guest, self._timeouts.after(_SOURCE_S)) as (way, which):
-            command = _WINE_LOG if wine else _WINDOWS_LOG
-            said = way.run(command, self._timeouts.after(_SOURCE_S), check=False)
-            kept.text(name, said.stdout)
+        command = _WINE_LOG if wine else _WINDOWS_LOG
+        with _telling(sources, name), contextlib.ExitStack() as ways:
+            found = self._by_agent(guest, command) if wine else None
+            if found is None:
+                way, which = ways.enter_context(way_in(guest, self._timeouts.after(_SOURCE_S)))
+                found = way.run(command, self._timeouts.after(_SOURCE_S), check=False).stdout, which
+            text, which = found
+            kept.text(name, text)
             sources.append(f"{name}: by {which}")
-            return said.stdout
+            return text
         return ""
+
+    def _by_agent(self, guest: Guest, command: str) -> tuple[str, str] | None:
+        """What a command says over the guest agent, and by whom; None where nobody answers."""
+        way = AgentChannel(GuestAgent(guest.domain.agent_command), guest.record.kind)
+        try:
+            return way.run(command, self._timeouts.after(_SOURCE_S / 2), check=False).stdout, "guest agent"
+        except LabError:
+            return None
 
     def _take_trace(self, guest: Guest, kept: EvidenceFolder, sources: list[str]) -> None:
         """What the providers said of the guest since it was ready, or since it was last taken."""

@@ -146,20 +146,19 @@ class GuestPool:
         return handle
 
     def _any(self, profile: str, *, boot: bool) -> GuestHandle:
-        with self._at_work():
-            spare = None if boot else self._take_successor(profile) or self._take_spare(profile)
-            if spare is not None:
-                return spare
-            try:
-                return self._provide(self._profiles[profile], boot=boot)
-            except HostFull:
-                if not self._drop_spare():
-                    raise
-                return self._provide(self._profiles[profile], boot=boot)
+        spare = None if boot else self._take_successor(profile) or self._take_spare(profile)
+        if spare is not None:
+            return spare
+        try:
+            return self._provide(self._profiles[profile], boot=boot)
+        except HostFull:
+            if not self._drop_spare():
+                raise
+            return self._provide(self._profiles[profile], boot=boot)
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
-        """While a guest is being made: `close` waits for it."""
+        """While there is something of a guest that `close` cannot find: it waits for that."""
         with self._lock:
             self._providing += 1
         try:
@@ -177,10 +176,10 @@ class GuestPool:
         threading.Thread(target=self._make_successor, args=(profile,), name=name, daemon=True).start()
 
     def _make_successor(self, profile: str) -> None:
+        """The body of a thread. A spare is there at once; the next one is begun for whoever dies next."""
         made: list[GuestHandle] = []
         try:
-            with self._at_work():
-                made.append(self._provide(self._profiles[profile], boot=False))
+            made.append(self._take_spare(profile) or self._provide(self._profiles[profile], boot=False))
         except LabError as error:
             _log.info("no successor of %s yet: %s", profile, error)
         finally:
@@ -188,6 +187,8 @@ class GuestPool:
                 self._coming[profile] -= 1
                 self._ready.setdefault(profile, []).extend(made)
                 self._idle.notify_all()
+        if made:
+            self._begin_refill(profile)
 
     def _take_successor(self, profile: str) -> GuestHandle | None:
         """A guest that was begun for whoever asks next; waits for one that is on its way."""
@@ -197,11 +198,17 @@ class GuestPool:
             return ready.pop() if ready and not self._closed.is_set() else None
 
     def _take_spare(self, profile: str) -> GuestHandle | None:
-        """A ready guest that was kept paused, running again; None when there is none that wakes."""
+        """A ready guest that was kept paused, running again; None when there is none that wakes.
+
+        One that is in the making is awaited: it is ready before a guest that is begun now.
+        """
         while True:
-            with self._lock:
-                waiting = self._spares.get(profile)
-                handle = waiting.pop() if waiting else None
+            with self._idle:
+                waiting = self._spares.setdefault(profile, [])
+                self._idle.wait_for(
+                    lambda: self._spares[profile] or profile not in self._resting or self._closed.is_set()
+                )
+                handle = waiting.pop() if waiting and not self._closed.is_set() else None
                 guest = self._guests.get(handle.name) if handle is not None else None
             if handle is None or guest is None:
                 return None
@@ -227,6 +234,11 @@ class GuestPool:
             self._destroy(guest)
         return guest is not None
 
+    def _begin_refill(self, profile: str) -> None:
+        """See that there will be a spare again, where the run keeps some."""
+        if self._spares_wanted and not self._closed.is_set():
+            threading.Thread(target=self._refill, args=(profile,), name=f"spare-{profile}", daemon=True).start()
+
     def _refill(self, profile: str) -> None:
         """Make one spare, unless there are enough; a full host, or one that fails, has none."""
         with self._lock:
@@ -235,32 +247,35 @@ class GuestPool:
                 return
             self._resting.append(profile)
         try:
-            with self._at_work():
-                handle = self._provide(self._profiles[profile], boot=False)
+            handle = self._provide(self._profiles[profile], boot=False)
+            with self._lock:
+                guest = self._guests.get(handle.name)
+            if guest is not None:
+                rest(guest)
                 with self._lock:
-                    guest = self._guests.get(handle.name)
-                if guest is not None:
-                    rest(guest)
-                    with self._lock:
-                        coming.append(handle)
+                    coming.append(handle)
         except LabError as error:
             _log.info("no spare of %s: %s", profile, error)
         finally:
-            with self._lock:
+            with self._idle:
                 self._resting.remove(profile)
+                self._idle.notify_all()
 
     def _provide(self, facts: GuestProfile, *, boot: bool) -> GuestHandle:
         # a name is never used twice: other workers may still know the guest that this one replaces
         name = f"{facts.name}-{self._mark}-{next(self._numbers)}"
-        guest = self._start(facts, dataclasses.replace(self._claim, name=name, fresh=boot), self._package)
-        with self._lock:
-            if self._closed.is_set():
-                guest.destroy(self._slots)
-                raise HostError("the run is over", why="the pool was closed while a guest was being made")
-            self._guests[guest.name] = guest
+        with self._at_work():
+            guest = self._start(facts, dataclasses.replace(self._claim, name=name, fresh=boot), self._package)
+            with self._lock:
+                if self._closed.is_set():
+                    guest.destroy(self._slots)
+                    raise _over()
+                self._guests[guest.name] = guest
         try:
             return self._make_ready(guest, facts)
-        except BaseException:
+        except BaseException as error:
+            if self._closed.is_set():  # `close` has taken it away meanwhile
+                raise _over() from error
             self._discard(guest, "it did not become ready")
             raise
 
@@ -377,9 +392,7 @@ class GuestPool:
         else:
             self.drop(handle, reason)
         another = self.provide(handle.profile, boot=boot)
-        if self._spares_wanted and not self._closed.is_set():
-            name = f"spare-{handle.profile}"
-            threading.Thread(target=self._refill, args=(handle.profile,), name=name, daemon=True).start()
+        self._begin_refill(handle.profile)
         return another
 
     def drop(self, handle: GuestHandle, reason: str) -> None:
@@ -442,12 +455,13 @@ class GuestPool:
         self._destroy(guest)
 
     def _destroy(self, guest: Guest) -> None:
-        with self._lock:
-            self._guests.pop(guest.name, None)
-            capture = self._captures.pop(guest.name, None)
-        if capture is not None:
-            capture.close()
-        guest.destroy(self._slots)
+        with self._at_work():
+            with self._lock:
+                self._guests.pop(guest.name, None)
+                capture = self._captures.pop(guest.name, None)
+            if capture is not None:
+                capture.close()
+            guest.destroy(self._slots)
 
     def close(self) -> None:
         """Give all guests back; safe to call twice."""
@@ -496,7 +510,8 @@ class GuestPool:
         before: dict[str, tuple[float, int]] = {}
         while not self._closed.wait(_PULSE_S):
             with self._lock:
-                guests = [guest for guest in self._guests.values() if guest.name in self._captures]
+                # a spare stands still because the lab paused it
+                guests = [guest for guest in self._guests.values() if guest.record.uuid in self._handed]
             for guest in guests:
                 try:
                     used = guest.domain.vcpu_time_ns()
@@ -509,6 +524,10 @@ class GuestPool:
                 if known is not None and known[1] == used:
                     with self._lock:
                         self._stood_still.setdefault(guest.name, []).append((at, at - known[0]))
+
+
+def _over() -> HostError:
+    return HostError("the run is over", why="the pool was closed while a guest was being made")
 
 
 def _port_answers(guest: Guest, deadline: Deadline) -> bool:

@@ -14,10 +14,11 @@ import pytest
 from hypervisor_contract import spec_maker
 
 from wsklab import network
+from wsklab.channel.fake import Ended, FakeChannel
 from wsklab.crash import Cause, CrashReport
 from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
-from wsklab.errors import ChannelLost
-from wsklab.evidence import Collector
+from wsklab.errors import ChannelLost, HypervisorError
+from wsklab.evidence import _WINE_LOG, Collector
 from wsklab.guest import Guest, GuestRecord
 from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
 from wsklab.lease_protocol import lost_mark
@@ -34,9 +35,12 @@ class Agent:
 
     def __init__(self, log: str) -> None:
         self.log = log
+        self.gone = False
         self.asked: list[str] = []
 
     def __call__(self, command: Mapping[str, object]) -> object:
+        if self.gone:
+            raise HypervisorError("the agent does not answer")
         self.asked.append(str(command["execute"]))
         if command["execute"] == "guest-exec":
             return {"pid": 7}
@@ -81,10 +85,10 @@ def report(cause: Cause) -> CrashReport:
     return CrashReport(cause=cause, reason="the driver's host process died", bucket="b")
 
 
-def test_the_log_comes_by_the_agent_when_ssh_is_gone(
+def test_the_log_comes_by_the_agent(
     guest: Guest, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second way brings the driver's log, which names the module and the fault; who brought it is written down."""
+    """Without SSH: the driver's log names the module and the fault; who brought it is written down."""
     monkeypatch.setattr(network, "connect", refused)
     folder = tmp_path / "evidence"
     final = Collector(Timeouts(scale=1.0)).collect(guest, report(Cause.DRIVER_CRASH), folder, capture=None)
@@ -94,12 +98,38 @@ def test_the_log_comes_by_the_agent_when_ssh_is_gone(
     assert "wsklab-a4ac.sys+0x6acd" in final.reason
     assert final.bucket == "page fault on write access to N wsklab-a4ac.sys"
     sources = (folder / "sources.txt").read_text()
-    assert "driver.log: by guest agent, because SSH failed" in sources
+    assert "driver.log: by guest agent\n" in sources
     assert "packets: none" in sources
     assert "guest-exec" in agent.asked
     assert (folder / "screen.png").read_bytes().startswith(b"\x89PNG")
     for name in ("console.log", "driver.log"):
         assert "\x1b" not in (folder / name).read_text(), "a guest's escapes reach no terminal"
+
+
+def test_the_log_comes_by_ssh_when_the_agent_is_gone(
+    guest: Guest, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each way stands in for the other."""
+    agent.gone = True
+    monkeypatch.setattr(network, "connect", lambda *_words: None)
+    monkeypatch.setattr(guest, "_opener", lambda **_words: FakeChannel({_WINE_LOG: Ended(stdout=_LOG)}))
+    folder = tmp_path / "evidence"
+    final = Collector(Timeouts(scale=1.0)).collect(guest, report(Cause.DRIVER_CRASH), folder, capture=None)
+    assert final is not None
+    assert "wsklab-a4ac.sys+0x6acd" in final.reason
+    assert "driver.log: by SSH\n" in (folder / "sources.txt").read_text()
+
+
+def test_the_log_of_windows_comes_by_the_agent_when_ssh_is_gone(
+    guest: Guest, agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSH is tried first there, and the reason is told."""
+    monkeypatch.setattr(network, "connect", refused)
+    monkeypatch.setattr(guest, "record", guest.record.model_copy(update={"kind": "windows"}))
+    folder = tmp_path / "evidence"
+    Collector(Timeouts(scale=1.0)).collect(guest, None, folder, capture=None)
+    assert "events.txt: by guest agent, because SSH failed" in (folder / "sources.txt").read_text()
+    assert "guest-exec" in agent.asked
 
 
 def test_a_dead_kernel_is_asked_nothing(guest: Guest, agent: Agent, tmp_path: Path) -> None:

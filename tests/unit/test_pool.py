@@ -1,0 +1,188 @@
+"""Who takes the place of a guest that died: a spare, one that is in the making, a new one. On the fake hypervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypervisor_contract import spec_maker
+
+from wsklab import network, pool
+from wsklab.channel.fake import Ended, FakeChannel
+from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
+from wsklab.deploy import DriverPackage
+from wsklab.errors import HostError
+from wsklab.guest import Claim, Guest, GuestRecord
+from wsklab.hypervisor.fake import FakeHypervisor
+from wsklab.hypervisor.protocol import DomainState
+from wsklab.lease import SlotTable
+from wsklab.lease_protocol import GuestHandle
+from wsklab.pool import GuestPool
+from wsklab.profile import GuestProfile, load_profile
+from wsklab.resources import images_root
+
+PROFILE = "wine-bookworm"
+
+
+class Bench:
+    """A pool with one spare, and what its guests are made of."""
+
+    def __init__(self, folder: Path, hypervisor: FakeHypervisor) -> None:
+        self.hypervisor = hypervisor
+        self.made: list[Guest] = []
+        #: nobody gets a new guest while this is clear
+        self.open = threading.Event()
+        self.open.set()
+        #: nobody gets through to a guest while this is clear
+        self.answers = threading.Event()
+        self.answers.set()
+        self._folder = folder
+        self._home = "0123"
+        self._spec = spec_maker(self._home, folder, None)
+        (folder / "x.sys").write_bytes(b"MZ")
+        self._package = DriverPackage(image=folder / "x.sys", service="x")
+        self.pool = GuestPool(
+            profiles={PROFILE: load_profile(images_root() / PROFILE)},
+            start=self._start,
+            spares=1,
+            claim=Claim(owner="me", purpose="run", run="r1"),
+            package=self._package,
+            slots=SlotTable(folder / "slots"),
+            events=hypervisor.subscribe(),
+            timeouts=Timeouts(scale=1.0),
+            evidence=folder / "evidence",
+        )
+
+    def _start(self, facts: GuestProfile, claim: Claim, package: DriverPackage) -> Guest:
+        spec = self._spec()
+        domain = self.hypervisor.define(spec)
+        folder = self._folder / claim.name
+        folder.mkdir()
+        record = GuestRecord(
+            name=claim.name, profile=facts.name, kind="wine", uuid=spec.uuid, slot=10, mac="", address="192.0.2.1",
+            image="", created="", driver=package.digest, method="fork",
+        )  # fmt: skip
+        guest = Guest(
+            record=record, directory=folder, domain=domain, via=network.Via(), key=folder / "key",
+            opener=self._channel, timeouts=Timeouts(scale=1.0),
+        )  # fmt: skip
+        self.made.append(guest)
+        assert self.open.wait(30)
+        domain.start()
+        return guest
+
+    def _channel(self, **_words: Any) -> FakeChannel:
+        assert self.answers.wait(30)
+        return FakeChannel({"": Ended()})
+
+    def rested(self) -> str:
+        """The name of the spare, once there is one."""
+        return wait_until(
+            lambda: self.pool.resting(PROFILE)[0] if self.pool.resting(PROFILE) else NotYet(),
+            Deadline.after(20), what="a spare",
+        )  # fmt: skip
+
+    def dies(self, handle: GuestHandle) -> None:
+        """The guest is off, and a case has asked why."""
+        self._guest(handle).domain.destroy()
+        self.pool.explain(handle.name, operation="", channel_lost=False)
+
+    def stood_still_s(self, handle: GuestHandle) -> object:
+        """How long a guest's processors stood still, as a case is told."""
+        return self.pool.explain(handle.name, operation="x", channel_lost=False).signals["stood_still_s"]
+
+    def hangs(self, handle: GuestHandle) -> None:
+        """The guest's processors stand still from now on."""
+        self.hypervisor.hang(self._guest(handle).record.uuid)
+
+    def running(self) -> bool:
+        """Whether the guest that was made last runs."""
+        return self.made[-1].domain.state() is DomainState.RUNNING
+
+    def left(self) -> list[str]:
+        """The guests that are still there."""
+        return [domain.name for domain in self.hypervisor.domains(self._home)]
+
+    def _guest(self, handle: GuestHandle) -> Guest:
+        return next(guest for guest in self.made if guest.name == handle.name)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """The way into a guest, which has its own tests with real guests, is short."""
+
+    def no_packets(*_words: Any) -> Any:
+        raise HostError("no packets here")
+
+    hello = SimpleNamespace(os_major=10, os_minor=0, os_build=19043, os_revision=0, wine="8.0")
+    monkeypatch.setattr(
+        pool.DeviceClient, "open", lambda *_words, **_more: contextlib.nullcontext(SimpleNamespace(hello=hello))
+    )
+    monkeypatch.setattr(pool, "Capture", no_packets)
+    monkeypatch.setattr(pool, "rouse", lambda guest, _timeouts: guest.domain.resume())
+    monkeypatch.setattr(pool, "_PULSE_S", 0.02)
+    monkeypatch.setattr(Guest, "_port_open", lambda _guest: True)
+    monkeypatch.setattr(network, "connect", lambda *_words: SimpleNamespace(close=lambda: None))
+    with FakeHypervisor() as hypervisor:
+        made = Bench(tmp_path, hypervisor)
+        yield made
+        made.open.set()
+        made.pool.close()
+
+
+def test_the_spare_takes_the_place_of_a_guest_that_died(bench: Bench) -> None:
+    """It is there at once, and the next spare is begun although nobody has given the dead guest back yet."""
+    second = bench.pool.replace(bench.pool.provide(PROFILE), "dirty")
+    spare = bench.rested()
+    bench.open.clear()  # nothing new is ready
+    bench.dies(second)
+    third = bench.pool.replace(second, "it died")
+    assert third.name == spare
+    bench.open.set()
+    assert bench.rested() != spare
+    assert len(bench.made) == 4, "two guests were made for one that died"
+
+
+def test_a_spare_in_the_making_is_awaited(bench: Bench) -> None:
+    """It is ready before a guest that is begun now: of two deaths in a row the second makes no third one."""
+    first = bench.pool.provide(PROFILE)
+    bench.dies(first)
+    second = bench.pool.replace(first, "it died")
+    wait_until(lambda: len(bench.made) == 3 or NotYet(), Deadline.after(20), what="the beginning of a spare")
+    bench.dies(second)
+    third = bench.pool.replace(second, "it died, too")
+    assert third.name == bench.made[2].name
+    bench.rested()
+    assert len(bench.made) == 4
+
+
+def test_a_spare_was_never_starved(bench: Bench) -> None:
+    """It stands still because the lab paused it; one that works and stands still is starved."""
+    second = bench.pool.replace(bench.pool.provide(PROFILE), "dirty")
+    bench.hangs(second)
+    bench.rested()
+    wait_until(
+        lambda: bool(bench.stood_still_s(second)) or NotYet(), Deadline.after(20), what="a guest that stands still"
+    )
+    third = bench.pool.replace(second, "dirty")
+    assert bench.stood_still_s(third) == 0
+
+
+def test_the_end_does_not_wait_for_a_guest_that_is_not_ready_yet(bench: Bench) -> None:
+    """It is taken away; whoever waits for its answer learns that the run is over."""
+    first = bench.pool.provide(PROFILE)
+    bench.answers.clear()
+    bench.dies(first)
+    wait_until(lambda: len(bench.made) == 2 or NotYet(), Deadline.after(20), what="the beginning of a successor")
+    wait_until(lambda: bench.running() or NotYet(), Deadline.after(20), what="its start")
+    assert len(bench.left()) == 2
+    before = time.monotonic()
+    bench.pool.close()
+    assert time.monotonic() - before < 10, "it waited for a guest that was gone"
+    assert bench.left() == []
