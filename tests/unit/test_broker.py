@@ -433,3 +433,53 @@ def test_the_guest_of_a_second_attempt_stays_in_the_run(broker: Broker, address:
         assert after.guests[0].name == again.guests[0].name
         client.release(after, dirty=False, reason="")
         assert len(provider.replaced) == 1
+
+
+def test_a_second_attempt_beside_the_others(address: Path) -> None:
+    """Where guests are processes: it waits for no one, nobody waits for it, and its guest is nobody else's."""
+    provider = FakeProvider({"a": "shim"})
+    with (
+        Broker(provider, ["a"], address=address, processes={"a"}) as broker,
+        LeaseClient(address) as one,
+        LeaseClient(address) as other,
+        LeaseClient(address) as third,
+    ):
+        held = one.acquire(["a"], exclusive=False, deadline=soon())
+        again = other.acquire(["a"], exclusive=True, deadline=soon(), reset=Reset.FORK, again=True)
+        assert again.exclusive
+        assert again.guests[0].name != held.guests[0].name
+        beside = third.acquire(["a"], exclusive=False, deadline=soon())
+        assert beside.guests == held.guests, "nobody waits for a second attempt, or shares its guest"
+        assert len({lease.first_port for lease in (held, again, beside)}) == 3
+        other.release(again, dirty=False, reason="it passed")
+        wait_until(lambda: bool(provider.dropped) or NotYet(), soon(), what="the end of its guest")
+        assert [name for name, _ in provider.dropped] == [again.guests[0].name]
+        assert provider.replaced == []
+        assert [guest.name for guest in broker.seen] == [held.guests[0].name, again.guests[0].name]
+        after = other.acquire(["a"], exclusive=False, deadline=soon())
+        assert after.guests == held.guests
+
+
+def test_a_worker_that_dies_in_a_second_attempt(address: Path) -> None:
+    """Its guest goes; that of the others stays."""
+    provider = FakeProvider({"a": "shim"})
+    with Broker(provider, ["a"], address=address, processes={"a"}):
+        with LeaseClient(address) as client:
+            again = client.acquire(["a"], exclusive=True, deadline=soon(), reset=Reset.FORK, again=True)
+        wait_until(lambda: bool(provider.dropped) or NotYet(), soon(), what="the end of its guest")
+        assert [name for name, _ in provider.dropped] == [again.guests[0].name]
+        with LeaseClient(address) as client:
+            assert client.acquire(["a"], exclusive=True, deadline=soon()).guests[0].name != again.guests[0].name
+        assert len(provider.asked) == 2
+
+
+def test_a_second_attempt_for_which_no_guest_can_be_made(address: Path) -> None:
+    """The case learns why, and the run goes on."""
+    provider = FlakyProvider({"a": "shim"})
+    with Broker(provider, ["a"], address=address, processes={"a"}), LeaseClient(address) as client:
+        held = client.acquire(["a"], exclusive=False, deadline=soon())
+        client.release(held, dirty=False, reason="")
+        provider.failures_left = 1
+        with pytest.raises(LeaseUnavailable, match="no fresh guest of a could be made"):
+            client.acquire(["a"], exclusive=True, deadline=soon(), reset=Reset.FORK, again=True)
+        assert client.acquire(["a"], exclusive=False, deadline=soon()).guests == held.guests

@@ -71,6 +71,7 @@ class Broker:
         address: path of the UNIX socket for workers; None when there are none.
         replacements: how many dirty guests of one profile in a row are replaced before it is given up; whoever gives
             a guest back clean begins a new row.
+        processes: the profiles whose guests are processes of the host: a second attempt gets one more of them.
         room_s: how long a profile without a guest waits on a full host, in seconds.
     """
 
@@ -81,6 +82,7 @@ class Broker:
         *,
         each: int = 1,
         machines: Collection[str] = (),
+        processes: Collection[str] = (),
         address: Path | None = None,
         replacements: int = REPLACEMENTS,
         room_s: float = ROOM_S,
@@ -88,6 +90,7 @@ class Broker:
         self._provider = provider
         self._profiles = tuple(profiles)
         self._each = {profile: 1 if profile in machines else each for profile in self._profiles}
+        self._processes = frozenset(processes)
         self._limit = replacements
         self._room_s = room_s
         self._model = LeaseModel()
@@ -100,6 +103,8 @@ class Broker:
         self._own: set[int] = set()
         #: leases of second attempts: what becomes of their guests says nothing new
         self._second: set[int] = set()
+        #: guests that were made for one lease and go with it
+        self._apart: set[str] = set()
         self._keeping: Counter[str] = Counter()
         #: why a leased guest is to be kept, by its name
         self._wishes: dict[str, str] = {}
@@ -175,7 +180,8 @@ class Broker:
         Args:
             reset: from `Reset.DRIVER` on the lease is exclusive; a rung that makes guests is taken here,
                 reloading the driver is left to whoever has the lease.
-            again: a second attempt: the fresh guest stays in the run when it comes back clean.
+            again: a second attempt: the fresh guest stays in the run when it comes back clean; one that is a process
+                is made for it, and the others work on meanwhile.
             owner: who asks; holds one lease at a time.
             alive: asked now and then; when it answers no, the request leaves the queue.
 
@@ -183,6 +189,8 @@ class Broker:
             LeaseUnavailable: a profile has too few guests and none is coming; its `why` says why.
             LeaseError: the run is over, or the owner is gone. DeadlineExceeded: nobody gave one back in time.
         """
+        if again and self._processes.issuperset(profiles):
+            return self._beside_the_others(profiles, owner, alive)
         alone = exclusive or reset is not Reset.NONE
         with self._change:
             ticket = self._model.request(owner, profiles, exclusive=alone, fresh=reset.makes_guest)
@@ -345,6 +353,10 @@ class Broker:
             self._wishes.pop(name, None)
             if self._closed:
                 continue
+            if name in self._apart:
+                self._apart.discard(name)
+                self._spawn(functools.partial(self._drop, handle, reason), f"drop-{name}")
+                continue
             if not planned and self._replacements[handle.profile] >= self._limit:
                 gone = LeaseUnavailable(
                     f"{handle.profile} was replaced {self._limit} times in a row and is given up", why=reason
@@ -424,6 +436,38 @@ class Broker:
                 del self._handles[name]
                 self._handles[made.name] = made
                 self.seen.append(made)
+
+    def _beside_the_others(self, profiles: Sequence[str], owner: str, alive: Callable[[], bool]) -> Lease:
+        """A lease on guests that are made for it.
+
+        Raises:
+            LeaseUnavailable: one could not be made. LeaseError: the run is over, or the owner is gone.
+        """
+        started = time.monotonic()
+        made: list[GuestHandle] = []
+        try:
+            for profile in profiles:
+                made.append(self._provider.provide(profile))
+        except LabError as error:
+            for handle in made:
+                self._drop(handle, "another guest of its lease could not be made")
+            raise LeaseUnavailable(
+                f"no fresh guest of {' and '.join(profiles)} could be made",
+                why=f"{error.message}: {error.why}",
+                fix=error.fix,
+            ) from error
+        with self._change:
+            for handle in made:
+                self._handles[handle.name] = handle
+                self._apart.add(handle.name)
+            self.seen.extend(made)
+            grant = self._model.hand(owner, {handle.name: handle.profile for handle in made})
+            self._own.add(grant.ticket)
+            lease = self._lease(grant.ticket, time.monotonic() - started)
+            if not self._closed and alive():
+                return lease
+        self.give_back(lease.id, dirty=True, reason="nobody wants it any more")
+        raise LeaseError("the run is over, or the worker is gone")
 
     # ---- leases
 

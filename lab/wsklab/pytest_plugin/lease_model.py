@@ -10,7 +10,7 @@ out for replacement when its last lease has come back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from wsklab.errors import LeaseError
@@ -108,7 +108,23 @@ class LeaseModel:
         Args:
             fresh: a guest that nobody has had is preferred; whether it is one, the grant says.
         """
-        if not profiles:
+        ticket = self._ticket(owner, profiles)
+        self._waiting.append(_Request(ticket, owner, tuple(profiles), exclusive, fresh))
+        return ticket
+
+    def hand(self, owner: str, guests: Mapping[str, str]) -> Grant:
+        """An exclusive lease on guests that were made for it; it waits for nobody, and nobody for it.
+
+        Args:
+            guests: names that the model does not know, and their profiles.
+        """
+        ticket = self._ticket(owner, guests)
+        for name, profile in guests.items():
+            self.add_guest(name, profile, limit=1)
+        return self._grant(_Request(ticket, owner, tuple(guests.values()), exclusive=True, fresh=True), tuple(guests))
+
+    def _ticket(self, owner: str, what: Collection[str]) -> int:
+        if not what:
             raise LeaseError("a request names at least one profile")
         if any(grant.owner == owner for grant in self.leases) or any(own.owner == owner for own in self._waiting):
             raise LeaseError(
@@ -118,7 +134,6 @@ class LeaseModel:
             )
         ticket = self._next
         self._next += 1
-        self._waiting.append(_Request(ticket, owner, tuple(profiles), exclusive, fresh))
         return ticket
 
     def cancel(self, ticket: int) -> None:
@@ -134,24 +149,27 @@ class LeaseModel:
             if chosen is None:
                 blocked.update(request.profiles)
                 continue
-            grant = Grant(
-                ticket=request.ticket,
-                owner=request.owner,
-                guests=chosen,
-                exclusive=request.exclusive,
-                block=self._free_block(request.ticket),
-                used=tuple(name for name in chosen if self._guests[name].used),
-            )
-            for name in chosen:
-                guest = self._guests[name]
-                guest.holders.add(grant.ticket)
-                guest.exclusive = request.exclusive
-                guest.used = True
-                self._remember(request.owner, name)
-            self._out[grant.ticket] = grant
+            granted.append(self._grant(request, chosen))
             self._waiting.remove(request)
-            granted.append(grant)
         return tuple(granted)
+
+    def _grant(self, request: _Request, chosen: tuple[str, ...]) -> Grant:
+        grant = Grant(
+            ticket=request.ticket,
+            owner=request.owner,
+            guests=chosen,
+            exclusive=request.exclusive,
+            block=self._free_block(request.ticket),
+            used=tuple(name for name in chosen if self._guests[name].used),
+        )
+        for name in chosen:
+            guest = self._guests[name]
+            guest.holders.add(grant.ticket)
+            guest.exclusive = request.exclusive
+            guest.used = True
+            self._remember(request.owner, name)
+        self._out[grant.ticket] = grant
+        return grant
 
     def swap(self, ticket: int, old: str, new: str) -> None:
         """Put a new guest in the place of one that an exclusive lease has; the old one is forgotten.

@@ -53,6 +53,7 @@ class RunSession:
             [profile.name for profile in options.profiles],
             each=options.each,
             machines=options.machines,
+            processes=[profile.name for profile in options.profiles if profile.kind == "shim"],
             address=self.address,
         )
         self.cases: list[CaseResult] = []
