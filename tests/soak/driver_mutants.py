@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mutant_runs import EVERY_FILE, Bench, Mutant, run_all
+from mutant_runs import Bench, Mutant, cases_by_file, run_all
 
 __all__ = ["Place", "generated", "places_in", "reached_by_cases"]
 
@@ -167,21 +167,25 @@ def generated(source: Path, build: Path, folder: Path) -> list[Mutant]:
     return mutants
 
 
-def reached_by_cases(mutants: Sequence[Mutant], bench: Bench) -> frozenset[str]:
-    """The names of those whose place some case comes to: of the others every case is the same with them and without.
+def reached_by_cases(mutants: Sequence[Mutant], bench: Bench, *, jobs: int) -> Iterator[Mutant]:
+    """Those whose place some case comes to, each with the files of such cases: in the others every case is the same
+    with them and without.
 
-    One run of all cases with the build of all mutants, none of them on.
+    One run of each file with the build of all mutants, none of them on.
     """
-    told = bench.folder / "reached"
     bench.folder.mkdir(parents=True, exist_ok=True)
-    told.touch()
-    control = Mutant(
-        name="none", file=EVERY_FILE, environ={_REACHED: str(told), _CHOICE: "-1"}, driver=mutants[0].driver
-    )
-    (outcome,) = run_all([control], replace(bench, folder=bench.folder / "reach"), jobs=1)
-    assert outcome.decided > 0, outcome.problem
-    numbers = set(told.read_text().split())
-    return frozenset(mutant.name for mutant in mutants if mutant.environ[_CHOICE] in numbers)
+    told = {name: bench.folder / f"reached-{name}" for name in cases_by_file()}
+    controls = [
+        Mutant(name=name, file=name, environ={_REACHED: str(path), _CHOICE: "-1"}, driver=mutants[0].driver)
+        for name, path in told.items()
+    ]
+    for outcome in run_all(controls, replace(bench, folder=bench.folder / "reach"), jobs=jobs):
+        assert outcome.decided > 0, f"{outcome.name}: {outcome.problem}"
+    numbers = {name: set(path.read_text().split()) for name, path in told.items()}
+    for mutant in mutants:
+        files = frozenset(name for name, found in numbers.items() if mutant.environ[_CHOICE] in found)
+        if files:
+            yield replace(mutant, files=files)
 
 
 def _compile(texts: dict[str, str], build: Path, folder: Path, driver: Path) -> None:

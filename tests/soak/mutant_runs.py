@@ -35,7 +35,7 @@ from wsklab.shim_pool import ShimPool
 from wsklab.toolchain import ShimBuild
 from wsklab.verdict import FINDINGS, CaseVerdict, RuleVerdict
 
-__all__ = ["EVERY_FILE", "Bench", "Killer", "Mutant", "Outcome", "cases_by_file", "run_all", "unmutated"]
+__all__ = ["Bench", "Killer", "Mutant", "Outcome", "cases_by_file", "run_all", "unmutated"]
 
 #: Verdicts of a rule that kill a mutant; a deviation does where the rule has nothing stronger to say.
 _KILLING = FINDINGS | {RuleVerdict.DEVIATION}
@@ -43,8 +43,6 @@ _KILLING = FINDINGS | {RuleVerdict.DEVIATION}
 _ENDS = frozenset({CaseVerdict.PASSED, CaseVerdict.FAILED, CaseVerdict.CRASHED, CaseVerdict.HUNG})
 #: What a pool says when the shim or a sanitizer has found something: nothing else ran in that guest.
 _AT_ITS_END = "left over at its end"
-#: Stands for all files of cases.
-EVERY_FILE = "*"
 #: Seconds for one mutant, whatever it does to the driver.
 _LIMIT_S = 600.0
 
@@ -56,7 +54,8 @@ class Mutant:
     Attributes:
         name: `WSK-AREA-NNN/what`; the driver's and the record's name no rule.
         rule: the rule whose cases are run; empty: all cases, until one of them finds something.
-        case: only this one of them. file: only the cases of this file, all of them; `EVERY_FILE`: of every file.
+        case: only this one of them. file: only the cases of this file, all of them.
+        files: only the cases of these files, until one of them finds something; empty: of all files.
         environ: switches it on.
         driver: another driver.
         change: applied in the process before the cases run.
@@ -66,6 +65,7 @@ class Mutant:
     rule: str = ""
     case: str = ""
     file: str = ""
+    files: frozenset[str] = frozenset()
     environ: Mapping[str, str] = field(default_factory=dict)
     driver: Path | None = None
     change: Callable[[], None] | None = None
@@ -239,12 +239,12 @@ def _child(mutant: Mutant, bench: Bench, folder: Path) -> None:
 
 def _arguments(mutant: Mutant) -> list[str]:
     """Only the files that can matter are read, and without a rule the first finding is enough."""
-    if mutant.file == EVERY_FILE:
-        return ["-q"]
     if mutant.case or mutant.file:
         wanted = {mutant.file or mutant.case.partition("::")[0]}
     elif mutant.rule:
         wanted = {name for name, rules in cases_by_file().items() if mutant.rule in rules}
+    elif mutant.files:
+        wanted = set(mutant.files)
     else:
         return ["-q"]
     return ["-q", *(f"--ignore={conformance_root() / name}" for name in cases_by_file() if name not in wanted)]

@@ -1,10 +1,12 @@
 """The mutation proof: does a case notice when WSK, the driver, or the lab's own reading is wrong?
 
-    python tests/soak/mutation.py [SORT]... [--slice K/N] [--only GLOB] [--jobs J] [--write]
+    python tests/soak/mutation.py [SORT]... [--slice K/N] [--only GLOB] [--jobs J] [--kept FILE] [--write]
 
 Sorts: named and generated (wrong providers), record (wrong reading), driver (wrong drivers); all without a word. Every
 mutant has to be killed by a case that names its rule, or to stand among the survivors of `mutants.toml` with the
-reason; a survivor that is killed has to leave that list. `--write` keeps the killing cases in that file.
+reason; a survivor that is killed has to leave that list. `--write` keeps the killing cases in that file. All of them
+take hours: with `--kept` each outcome is written down as it comes, and a second start goes on where the first ended,
+as long as driver, shim and cases are the same.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 import driver_mutants
+import kept_outcomes
 import provider_mutants
 import record_mutants
 from mutant_runs import Bench, Mutant, Outcome, run_all, unmutated
@@ -54,14 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bench = Bench(shim, Path(folder) / sort, skipped=SLOW)
             chosen = _chosen(_mutants(sort, bench, build, options.jobs), options)
             if sort == "driver":
-                reached = driver_mutants.reached_by_cases(chosen, bench)
+                reached = list(driver_mutants.reached_by_cases(chosen, bench, jobs=options.jobs))
                 print(f"driver: {len(chosen) - len(reached)} of {len(chosen)} places are reached by no case")
-                chosen = [mutant for mutant in chosen if mutant.name in reached]
+                chosen = reached
             found = frozenset(unmutated(bench, chosen, jobs=options.jobs))
             print(*(f"left out, it finds something anyway: {killer}" for killer in sorted(found, key=str)), sep="\n")
             broken = {killer.case for killer in found if killer.verdict != RuleVerdict.DEVIATION}
             bench = replace(bench, skipped=SLOW | broken, known=found)
-            outcomes = _run(sort, chosen, bench, options.jobs, options.log)
+            outcomes = _run(sort, chosen, bench, options)
             failures += check(outcomes, table.get("survivors", {}))
             table[sort] = {**table.get(sort, {}), **{one.name: one.killers[0].case for one in outcomes if one.killers}}
             if options.write and options.only == "*" and options.slice == (0, 1):
@@ -82,6 +84,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--jobs", type=int, default=4 * (os.cpu_count() or 1), help="at the same time; most of it waits"
     )
     parser.add_argument("--write", action="store_true", help="keep what was found")
+    parser.add_argument("--kept", type=Path, metavar="FILE", help="outcomes of earlier starts, and of this one")
     parser.add_argument("--log", type=argparse.FileType("w"), default=sys.stdout, help="a line per mutant")
     return parser.parse_args(arguments)
 
@@ -106,19 +109,25 @@ def _chosen(mutants: list[Mutant], options: argparse.Namespace) -> list[Mutant]:
     return [mutant for mutant in mutants if fnmatch.fnmatchcase(mutant.name, options.only)][first::step]
 
 
-def _run(sort: str, mutants: list[Mutant], bench: Bench, jobs: int, log: TextIO) -> list[Outcome]:
+def _run(sort: str, mutants: list[Mutant], bench: Bench, options: argparse.Namespace) -> list[Outcome]:
     began = time.monotonic()
-    outcomes: list[Outcome] = []
-    for outcome in run_all(mutants, bench, jobs=jobs):
+    wanted = {mutant.name for mutant in mutants}
+    outcomes = [one for one in (kept_outcomes.load(options.kept) if options.kept else ()) if one.name in wanted]
+    known = {one.name for one in outcomes}
+    waiting = [mutant for mutant in mutants if mutant.name not in known]
+    for outcome in run_all(waiting, bench, jobs=options.jobs):
         outcomes.append(outcome)
+        if options.kept:
+            kept_outcomes.add(options.kept, outcome)
         said = (
             f"killed by {outcome.killers[0]}"
             if outcome.killers
             else f"SURVIVES {outcome.decided} cases {outcome.problem}"
         )
-        print(f"{outcome.seconds:6.1f} s  {outcome.name}  {said}", file=log, flush=True)
+        print(f"{outcome.seconds:6.1f} s  {outcome.name}  {said}", file=options.log, flush=True)
     killed = sum(bool(outcome.killers) for outcome in outcomes)
-    print(f"{sort}: {killed} of {len(outcomes)} killed, {time.monotonic() - began:.0f} s", flush=True)
+    earlier = f", {len(known)} of them earlier" if known else ""
+    print(f"{sort}: {killed} of {len(outcomes)} killed{earlier}, {time.monotonic() - began:.0f} s", flush=True)
     return outcomes
 
 
