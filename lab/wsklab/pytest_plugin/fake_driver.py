@@ -2,6 +2,11 @@
 
 For tests of the plugin and of the cases themselves: the whole path from a case to the matrix runs without a
 guest. It is a model, not evidence: nothing that passes on it says anything about any WSK.
+
+It keeps the same contract as the driver itself, as far as its users go: sockets, connections and their data. What it
+does not have (`MISSING`) is refused with STATUS_NOT_IMPLEMENTED, which a run reports as not implemented: options and
+controls, WskSocketConnect, addresses, datagrams, WskDisconnect, names, the module registrar; and there are no events
+and no scripts. Whoever needs those takes a guest of kind shim.
 """
 
 from __future__ import annotations
@@ -34,13 +39,21 @@ from wsklab.errors import ChannelLost, DeadlineExceeded
 from wsklab.ntstatus import STATUS
 from wsklab.records import AF_INET, SocketAddress
 
-__all__ = ["FakeDriver", "FakeIoctlResult", "Traits"]
+__all__ = ["MISSING", "FakeDriver", "FakeIoctlResult", "Traits"]
+
+#: The functions that the model does not have.
+MISSING = frozenset(function for function in Function if function >= Function.SOCKET_CONNECT)
 
 _OK = STATUS["STATUS_SUCCESS"]
 _PENDING = STATUS["STATUS_PENDING"]
 _STATE = STATUS["STATUS_INVALID_DEVICE_STATE"]
 _PARAMETER = STATUS["STATUS_INVALID_PARAMETER"]
 _UNKNOWN = STATUS["STATUS_NOT_FOUND"]
+_TAKEN = STATUS["STATUS_OBJECT_NAME_COLLISION"]
+#: The functions that act on a socket.
+_ON_SOCKET = frozenset(
+    {Function.BIND, Function.ACCEPT, Function.CONNECT, Function.SEND, Function.RECEIVE, Function.CLOSE}
+)
 _FILE_DELETED = 0xC0000123
 #: How many pointers a category's table has (catalogue, appendix A.3, Windows 10 1703 and later).
 _TABLES = {Category.BASIC: 2, Category.LISTEN: 6, Category.CONNECTION: 11, Category.DATAGRAM: 8, Category.STREAM: 13}
@@ -171,10 +184,12 @@ class FakeDriver:
     def _submit(self, data: bytes, _deadline: Deadline) -> FakeIoctlResult:
         values = abi.SUBMIT.unpack(data)
         function = Function(values["function"])
-        if function >= Function.SOCKET_CONNECT or (self.traits.fault == "unknown" and function is Function.BIND):
+        if function in MISSING or (self.traits.fault == "unknown" and function is Function.BIND):
             return FakeIoctlResult(STATUS["STATUS_NOT_IMPLEMENTED"], 1, b"")
         if self.traits.fault == "gone" and function is Function.BIND:
             return FakeIoctlResult(_FILE_DELETED, 1, b"")
+        if values["op_id"] in self.operations:
+            return FakeIoctlResult(_TAKEN, 183, b"")
         operation = _Operation(values, data[abi.SUBMIT.size :], self._new_record(values))
         self.operations[values["op_id"]] = operation
         if Switch.HELD in Switch(values["switches"]):
@@ -282,6 +297,9 @@ class FakeDriver:
         function = Function(values["function"])
         if self.traits.fault == "crash" and function is Function.BIND:
             raise ChannelLost("the connection to the guest broke", why="the model was told to crash")
+        if function in _ON_SOCKET and values["socket"] not in self.sockets:
+            record.update(state=int(State.NOT_STARTED), driver_status=_signed(_UNKNOWN))
+            return
         self.issued += 1
         record.update(state=int(State.OUTSTANDING), enter_sequence=next(self.sequence), enter_ns=time.monotonic_ns())
         if function >= Function.REGISTER:
@@ -502,7 +520,7 @@ class FakeDriver:
     def _send(self, operation: _Operation) -> int | None:
         own = self.sockets[operation.values["socket"]]
         if own.real is None or not own.connected:
-            return STATUS["STATUS_CONNECTION_DISCONNECTED"]
+            return _STATE
         length = operation.values["buffer_length"]
         data = operation.data or abi.pattern(length, operation.values["pattern_seed"])
         left = bytearray(data)
@@ -524,7 +542,7 @@ class FakeDriver:
     def _receive(self, operation: _Operation) -> int | None:
         own = self.sockets[operation.values["socket"]]
         if own.real is None or not own.connected:
-            return STATUS["STATUS_CONNECTION_DISCONNECTED"]
+            return _STATE
 
         def complete() -> bool:
             assert own.real is not None
