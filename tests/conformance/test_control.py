@@ -28,6 +28,8 @@ def test_transport_list_too_small(wsk: ObservedClient, observe: Observe, size: i
     asked = wsk.run(Operation.transport_list(size))
     rule.must("WSK_TRANSPORT_LIST_QUERY without room", asked, returned("STATUS_BUFFER_OVERFLOW"))
     rule.must("needed size", asked, flagged(RecordFlag.SIZE_RETURNED, "told"))
+    if size:
+        rule.must("bytes behind the room", asked, flagged(RecordFlag.GUARDS_INTACT, "untouched"))
     rule.must("needed size is positive", asked.size_returned > 0, equals(True))
     rule.expect("needed size in entries", asked.size_returned % ENTRY, equals(0))
 

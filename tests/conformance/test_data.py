@@ -111,7 +111,7 @@ def test_receive(scene: Scene, observe: Observe) -> None:
     rule.must("receive", record, succeeded())
     rule.must("Information", record, information(len(text)))
     rule.must("content", record.data, equals(text))
-    rule.must("rest of the buffer", record, flagged(RecordFlag.REST_INTACT, "untouched"))
+    rule.must("rest of the buffer", record, flagged(RecordFlag.REST_INTACT | RecordFlag.GUARDS_INTACT, "untouched"))
 
 
 @pytest.mark.rule("WSK-DATA-003")
@@ -303,7 +303,8 @@ def test_receive_into_a_shape(scene: Scene, observe: Observe, shape: MdlShape) -
     record = scene.wsk.receive(pair.socket, len(TEXT), **_shape(shape)).result(scene.within())
     rule.must(f"receive into {shape.name.lower()}", record, succeeded())
     rule.must("its content", record.data == TEXT, equals(True))
-    rule.must("outside of the content", record, flagged(RecordFlag.REST_INTACT, "untouched"))
+    untouched = flagged(RecordFlag.REST_INTACT | RecordFlag.GUARDS_INTACT, "untouched")
+    rule.must("outside of the content", record, untouched)
 
 
 @pytest.mark.rule("WSK-DATA-010")

@@ -190,6 +190,8 @@ def test_address_list(scene: Scene, observe: Observe, category: Category) -> Non
         short = _query(scene, number, size)
         rule.must("SIO_ADDRESS_LIST_QUERY without room", short, returned("STATUS_BUFFER_OVERFLOW"))
         rule.must("needed size", short, flagged(RecordFlag.SIZE_RETURNED, "told"))
+        if size:
+            rule.must("bytes behind the room", short, flagged(RecordFlag.GUARDS_INTACT, "untouched"))
         told.add(short.size_returned)
     listed = _query(scene, number, 4096)
     rule.must("the needed size", told == {listed.size_returned}, holds("that of the list", "another one"))
