@@ -13,6 +13,7 @@ static const char Usage[] =
     "usage: wskctl VERB ...\n"
     "  stdio          device bridge: JSON lines on standard input and output\n"
     "  hello          versions, digests and system, one line of JSON\n"
+    "  clock          the time, and moving it: nanoseconds, one number a line\n"
     "  net            TCP and UDP tables of this machine, JSON\n"
     "  peer           sockets of this machine: JSON lines on standard input and output\n"
     "  op ...         one operation of the wsklab driver (wskctl op help)\n"
@@ -46,6 +47,7 @@ static int VerbHello(int count, char **arguments)
 static const VERB Verbs[] = {
     {"stdio", VerbStdio}, {"hello", VerbHello}, {"net", VerbNet},       {"peer", VerbPeer},
     {"op", VerbOp},       {"kit", VerbKit},     {"reload", VerbReload}, {"provision", VerbProvision},
+    {"clock", VerbClock},
 };
 
 /*

@@ -13,6 +13,8 @@ int Converse(HANDLE input, HANDLE output);
 int VerbNet(int count, char **arguments);
 /* Sockets of this machine for cases that run elsewhere: the peer on a second guest. */
 int VerbPeer(int count, char **arguments);
+/* The time here, and moving it, one number a line. */
+int VerbClock(int count, char **arguments);
 /* Operations of the wsklab driver, by hand. */
 int VerbOp(int count, char **arguments);
 /* Smoke test of the driver on a machine without a lab: one JSON document. */

@@ -166,6 +166,8 @@ class DomainSpec:
         firmware: bios or uefi. UEFI does not enforce Secure Boot: test signing is refused where it is enforced.
         uefi: which UEFI firmware; None: libvirt's choice among those without Secure Boot.
         tpm: whether it has an emulated TPM 2.0, by swtpm.
+        generation: its VM generation ID, a UUID that no other guest has, or "" for a guest without one: a system that
+            finds another one than before knows that it is a copy, and makes its random numbers anew.
         nvram: the guest's own UEFI variables; None: where libvirt keeps them.
         windows: whether it runs Windows, which wants to know its hypervisor, and other clocks.
         kernel, initrd, cmdline: direct kernel boot; None boots from the first disk.
@@ -195,6 +197,7 @@ class DomainSpec:
     firmware: str = "bios"
     uefi: UefiChoice | None = None
     tpm: bool = False
+    generation: str = ""
     nvram: Path | None = None
     windows: bool = False
     console_log: Path
@@ -243,6 +246,8 @@ def render_domain_xml(spec: DomainSpec) -> str:
     root = etree.Element("domain", {"type": kind}, nsmap={"qemu": _QEMU_URI} if spec.memory_file else None)
     _text(root, "name", spec.name)
     _text(root, "uuid", spec.uuid)
+    if spec.generation:
+        _text(root, "genid", spec.generation)
     etree.SubElement(root, "metadata").append(mark_of("domain", as_strings(spec.metadata)))
     _text(root, "memory", str(spec.memory_mib), unit="MiB")
     _text(root, "vcpu", str(spec.vcpus))

@@ -171,6 +171,8 @@ class GuestFactory:
         domain.start(paused=True)
         if record.wire and self.wires is not None:
             self.wires.plug(record.wire)
+            if spec.windows:
+                self.wires.serve_address(record.wire)
         if plan.state is not None:
             domain.thaw(plan.state, self.timeouts.after(10))
             # The next start is an ordinary boot from the overlay: nothing waits for a state, no template is needed.
@@ -298,6 +300,8 @@ class GuestFactory:
             firmware=profile.firmware,
             uefi=self.uefi if profile.firmware == "uefi" else None,
             tpm=profile.tpm,
+            # a fork of Windows has no other word for its kernel that it is a copy
+            generation=str(uuid.uuid5(uuid.UUID(record.uuid), "generation")) if windows else "",
             # The variables are the guest's own and begin empty: Windows starts from the disk's default path as well.
             nvram=directory / "nvram.fd" if profile.firmware == "uefi" else None,
             windows=windows,

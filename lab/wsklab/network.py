@@ -23,7 +23,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from wsklab.deadline import Deadline
 from wsklab.errors import ChannelLost, HostError, UsageError, WireGone
-from wsklab.process import run, spawn
+from wsklab.process import ProcessResult, run, spawn
 
 __all__ = [
     "CANDIDATE_SUBNETS",
@@ -227,10 +227,28 @@ class Wires:
             netns=name,
         )
 
+    def serve_address(self, name: str) -> None:
+        """Answer the guest's DHCP requests on a plugged wire for as long as the wire is there.
+
+        For guests whose command line cannot tell them their address. The lease has no end: a fork never asks for it
+        again, however old its template is; a fork that restarts asks, and gets the same.
+
+        Raises:
+            HostCommandError: `dnsmasq` says why.
+        """
+        words = ["--conf-file=/dev/null", "--port=0", "--leasefile-ro", "--pid-file=", f"--interface={name}"]
+        words += ["--bind-interfaces", "--except-interface=lo", "--no-ping", "--dhcp-authoritative", "--no-hosts"]
+        words += [f"--dhcp-range={WIRE_GUEST},{WIRE_GUEST},255.255.255.0,infinite"]
+        words += ["--dhcp-option=option:router", "--dhcp-option=option:dns-server"]  # there is neither
+        self._inside("ip", "netns", "exec", name, "dnsmasq", *words)
+
     def remove(self, name: str) -> None:
-        """Take both away; no error when they are gone."""
+        """Take both away, and what serves there; no error when they are gone."""
         if name not in self.names():
             return
+        served = self._inside("ip", "netns", "pids", name, check=False).stdout.split()
+        if served:
+            self._inside("kill", "--", *served, check=False)
         # the namespace takes the tap with it, unless that was never plugged in
         self._ip("link", "delete", "dev", name, check=False)
         self._ip("netns", "delete", name, check=False)
@@ -247,9 +265,13 @@ class Wires:
         self._ip(*(("-netns", netns) if netns else ()), "-batch", "-", text="".join(f"{line}\n" for line in lines))
 
     def _ip(self, *words: str, text: str = "", check: bool = True) -> bool:
-        """Run `ip` where the holder is; whether it succeeded. It needs the holder's /proc for its namespaces."""
-        argv = ["nsenter", f"--target={self.holder}", "--mount", "--net", "--pid", "--", "ip", *words]
-        return run(argv, deadline=Deadline.after(_IP_TIMEOUT_S), input=text, check=check).exit_code == 0
+        """Run `ip` where the holder is; whether it succeeded."""
+        return self._inside("ip", *words, text=text, check=check).exit_code == 0
+
+    def _inside(self, *words: str, text: str = "", check: bool = True) -> ProcessResult:
+        """Run a command where the holder is. It needs the holder's /proc for its namespaces and process ids."""
+        argv = ["nsenter", f"--target={self.holder}", "--mount", "--net", "--pid", "--", *words]
+        return run(argv, deadline=Deadline.after(_IP_TIMEOUT_S), input=text, check=check)
 
 
 def guest_cmdline(address: str) -> str:

@@ -119,7 +119,7 @@ class GuestProfile(_Section):
         edition: edition of Windows, or "".
         architecture: Debian's or Windows' name of the processor architecture.
         firmware: `bios` or `uefi` (guests with a kernel of their own are started directly).
-        tpm: whether it has an emulated TPM 2.0 (swtpm); such a guest boots, it is never a fork.
+        tpm: whether it has an emulated TPM 2.0 (swtpm).
         memory_mib: memory in MiB.
         vcpus: number of virtual processors.
         cpu_model: QEMU's processor model.

@@ -101,7 +101,7 @@ class GuestStarter:
         """The fork, or what stopped it."""
         kind: Kind = "base" if package is None else "prepared"
         card = "a card of the host cannot be a part of a template" if claim.passthrough else ""
-        why = self.refusal or _kind_refusal(profile) or card
+        why = self.refusal or _kind_refusal(profile, private_wires=self.maker.private_wires) or card
         if why or claim.fresh:
             return None, "" if claim.fresh else why
         inputs = self.maker.inputs(profile, image, package)
@@ -178,9 +178,8 @@ def _require_fork(guest: Guest) -> None:
         raise HostError("only forks are kept as spares", why=guest.record.why)
 
 
-def _kind_refusal(profile: GuestProfile) -> str:
-    if profile.tpm:
-        return "the state of an emulated TPM is no part of a template"
-    if profile.kind != "wine":
-        return f"forks of guests of kind {profile.kind} have never been run"
+def _kind_refusal(profile: GuestProfile, *, private_wires: bool) -> str:
+    """Why guests of a profile are not forked on such a host, or ""."""
+    if profile.kind == "windows" and not private_wires:
+        return "a Windows keeps its template's addresses, and no wire of its own can be made here"
     return ""

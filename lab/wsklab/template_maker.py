@@ -33,7 +33,7 @@ from wsklab.lease import SlotTable
 from wsklab.process import run
 from wsklab.profile import GuestProfile
 from wsklab.template import Kind, Template, TemplateStore, allow_user, key_of
-from wsklab.waking import identify, wake
+from wsklab.waking import identify, wake, wake_windows
 
 __all__ = ["Starts", "TemplateMaker"]
 
@@ -141,6 +141,10 @@ class TemplateMaker:
     def wake(self, guest: Guest) -> None:
         """Clock, randomness, and on the lab's network an identity; only then its cable is plugged in."""
         deadline = self.factory.timeouts.after(_WAKE_S)
+        if guest.record.kind == "windows":
+            with guest.enter(deadline, ready_check="") as channel:
+                wake_windows(channel, deadline)
+            return
         agent = GuestAgent(guest.domain.agent_command)
         wake(agent, deadline)
         if not guest.record.wire:
@@ -208,8 +212,7 @@ class TemplateMaker:
         with self.starts.hidden(guest, self.factory.slots):
             deadline = self.factory.timeouts.after(profile.boot_budget_s)
             guest.wait_ready(deadline, ready_check=profile.ready_check)
-            # not for the clock, which is right: so that every fork finds the program in its memory
-            wake(GuestAgent(guest.domain.agent_command), deadline)
+            self._warm(guest, deadline)
             self._freeze(guest, image, work)
 
     def _make_prepared(
@@ -232,8 +235,17 @@ class TemplateMaker:
                     if package.control is not None:
                         with DeviceClient.open(channel, timeouts.after(_WAKE_S), command=f"{WSKCTL} stdio"):
                             pass  # it has answered hello
-                wake(GuestAgent(guest.domain.agent_command), timeouts.after(_WAKE_S))
+                self._warm(guest, timeouts.after(_WAKE_S))
                 self._freeze(guest, image, work)
+
+    @staticmethod
+    def _warm(guest: Guest, deadline: Deadline) -> None:
+        """Wake what is awake: not for the clock, which is right, but so that every fork finds the program in memory."""
+        if guest.record.kind == "windows":
+            with guest.enter(deadline, ready_check="") as channel:
+                wake_windows(channel, deadline)
+        else:
+            wake(GuestAgent(guest.domain.agent_command), deadline)
 
     def _freeze(self, guest: Guest, image: Image, work: Path) -> None:
         """Stop the guest for ever and keep what it was."""
@@ -295,6 +307,7 @@ class TemplateMaker:
             "machine": self.factory.machine(profile, image, private_wire=self.private_wires),
             "versions": dict(self.hypervisor.versions()),
             "emulator": emulator and [str(self.emulator), emulator.st_size, emulator.st_mtime_ns, emulator.st_ino],
+            "firmware": self._firmware(profile),
             "cpu": _cpu_digest(),
         }
         if package is not None:
@@ -304,6 +317,14 @@ class TemplateMaker:
             inputs["control"] = "" if control is None else hashlib.sha256(control.read_bytes()).hexdigest()
             inputs["verifier"] = "off"
         return inputs
+
+    def _firmware(self, profile: GuestProfile) -> list[object] | None:
+        """The UEFI firmware's file: its code and the guest's variables travel in the device state."""
+        chosen = self.factory.uefi if profile.firmware == "uefi" else None
+        if chosen is None:
+            return None
+        status = chosen.code.stat()
+        return [str(chosen.code), status.st_size, status.st_mtime_ns, status.st_ino]
 
 
 def _cpu_digest() -> str:

@@ -5,25 +5,34 @@ kernel's random numbers would be those of every other fork. Both are mended by o
 the clock is then read back. What stays equal in all forks of a template (SSH host key, boot id, host name, process
 ids) is written down in docs/guests.md.
 
+Guests of kind windows need no agent: `wskctl clock` moves the clock over SSH, and the kernel takes the randomness from
+the VM generation ID, which is another one in every guest (`DomainSpec.generation`).
+
 Guests of kind wine have no program of the lab for this. Perl is there in every Debian, and can do system calls.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from typing import Final
 
 from wsklab.channel.agent import GuestAgent
+from wsklab.channel.protocol import Channel, Stream
 from wsklab.deadline import Deadline
-from wsklab.errors import BootError, GuestCommandError
+from wsklab.errors import BootError, ChannelLost, ChannelProtocolError, GuestCommandError
 
-__all__ = ["MAX_SKEW_S", "identify", "wake"]
+__all__ = ["MAX_SKEW_S", "identify", "wake", "wake_windows"]
 
 #: A guest's clock is right when it is nearer than this to the host's.
 MAX_SKEW_S: Final = 0.5
 
 _PERL: Final = "/usr/bin/perl"
 _SEED_BYTES: Final = 64
+
+_CLOCK: Final = r"C:\wsklab\wskctl.exe clock"
+_ANSWER_MAX: Final = 4096
 
 # Numbers of x86-64 Linux: clock_gettime 228, clock_settime 227; RNDRESEEDCRNG is _IO('R', 7). The clock is moved by a
 # difference, not set to a time: so it does not matter how long this program took to start.
@@ -64,7 +73,56 @@ def wake(agent: GuestAgent, deadline: Deadline) -> float:
         behind = agent.offset_s(deadline)
         if abs(behind) < MAX_SKEW_S:
             return behind
-    raise BootError(
+    raise _wrong(behind)
+
+
+def wake_windows(channel: Channel, deadline: Deadline) -> float:
+    """Set the clock of a guest of kind windows; the clock's error that is left, in s.
+
+    Raises:
+        DeadlineExceeded, ChannelLost: the guest does not answer; an image may have no `wskctl`, or an old one.
+        BootError: the clock cannot be set right. ChannelProtocolError: it answered nonsense.
+    """
+    stream = channel.open_stream(_CLOCK, deadline)
+    try:
+        _move_clock(stream, 0.0, deadline)  # the first answer waits until the program has started
+        behind = _move_clock(stream, 0.0, deadline)
+        for _ in range(2):
+            behind = _move_clock(stream, behind, deadline)
+            if abs(behind) < MAX_SKEW_S:
+                return behind
+    finally:
+        stream.close()
+    raise _wrong(behind)
+
+
+def _move_clock(stream: Stream, seconds: float, deadline: Deadline) -> float:
+    """Move the guest's clock; how far it is behind the host's afterwards, with the question's own time halved out."""
+    before = time.time()
+    stream.send(b"%d\n" % round(seconds * 1e9), deadline)
+    said = b""
+    while not said.endswith(b"\n") and len(said) < _ANSWER_MAX:
+        part = stream.receive(deadline, _ANSWER_MAX)
+        if not part:
+            raise ChannelLost(
+                "`wskctl clock` ended in the guest", why=stream.stderr_tail().strip() or "it said nothing"
+            )
+        said += part
+    after = time.time()
+    try:
+        answer = json.loads(said)
+        code, now = answer.get("win32"), answer.get("unix_ns")
+    except (ValueError, AttributeError):
+        code = now = None
+    if isinstance(code, int):
+        raise BootError("the guest's clock cannot be set", why=f"Windows refuses with code {code}")
+    if not isinstance(now, int):
+        raise ChannelProtocolError("`wskctl clock` told no time", why=repr(said[:200]))
+    return (before + after) / 2 - now / 1e9
+
+
+def _wrong(behind: float) -> BootError:
+    return BootError(
         f"the guest's clock is wrong by {behind:.1f} s and cannot be set",
         why=f"the limit is {MAX_SKEW_S} s",
         evidence={"behind_s": behind},

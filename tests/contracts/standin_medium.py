@@ -87,6 +87,7 @@ def _initrd(root: Path, release: str) -> bytes:
     files: list[tuple[str, int, bytes]] = [(name, 0o40755, b"") for name in ("bin", "dev", "lib", "lib64", "proc")]
     files.append(("bin/busybox", 0o100755, busybox(root).read_bytes()))
     files += [("init", 0o100755, (HERE / "init").read_bytes()), ("dhcp", 0o100755, (HERE / "dhcp").read_bytes())]
+    files.append(("bin/clock", 0o100755, _clock()))
     for program in ("sbin/dropbear", "bin/dropbearkey"):
         files.append((f"bin/{Path(program).name}", 0o100755, (root / "usr" / program).read_bytes()))
     server = next(root.rglob("openssh/sftp-server"))
@@ -102,6 +103,14 @@ def _initrd(root: Path, release: str) -> bytes:
         files.append((f"lib/{name}", 0o100644, lzma.decompress(data) if path.endswith(".xz") else data))
     files.append(("modules", 0o100644, "".join(f"{name}\n" for name in names).encode()))
     return gzip.compress(cpio_archive(files), compresslevel=6, mtime=0)
+
+
+def _clock() -> bytes:
+    """The stand-in's `wskctl clock`, without libraries."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "clock"
+        run(["gcc", "-O2", "-static", "-s", "-o", str(program), str(HERE / "clock.c")], deadline=Deadline.after(60))
+        return program.read_bytes()
 
 
 def make_medium(

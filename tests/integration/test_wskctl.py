@@ -120,6 +120,19 @@ def _pending(device: Device) -> int:
     return int.from_bytes(device.ioctl(PENDING, b"", 4, _soon()).data, "little")
 
 
+def test_clock_tells_the_time_of_each_line(wine: Wine) -> None:
+    """Nanoseconds since 1970, in the order of the lines; a line that is no number is refused with a code of Windows,
+    and the conversation goes on. That it moves a clock is for a guest: here it would be this host's."""
+    before = time.time()
+    done = wine.wskctl("clock", data=b"0\nx\n0\n")
+    after = time.time()
+    first, refused, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert done.returncode == 0
+    assert before - 0.01 <= first["unix_ns"] / 1e9 <= second["unix_ns"] / 1e9 <= after + 0.01
+    assert refused == {"win32": 87}
+    assert wine.wskctl("clock", "now").returncode == 2
+
+
 def test_hello_tells_versions_and_digests(channel: SshChannel, wine: Wine) -> None:
     """hello reports the protocol, its own SHA-256, the digest of the driver file named, and Wine's version."""
     image = wine.prefix / "drive_c" / "wsklab"

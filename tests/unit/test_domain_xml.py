@@ -77,6 +77,13 @@ def test_a_crashed_guest_is_kept_for_the_evidence() -> None:
     assert _find(xml, "devices/panic").get("model") == "isa"
 
 
+def test_a_generation_is_told_to_who_asks() -> None:
+    """Guests of kind wine have none, and no device for it."""
+    assert etree.fromstring(render_domain_xml(_spec())).find("genid") is None
+    made = render_domain_xml(_spec(generation="11111111-2222-5333-8444-555555555555"))
+    assert _find(made, "genid").text == "11111111-2222-5333-8444-555555555555"
+
+
 def test_the_console_log_is_appended_to() -> None:
     """The serial port is logged to a file that keeps its owner: append is on."""
     log = _find(render_domain_xml(_spec()), "devices/serial/log")

@@ -232,7 +232,7 @@ def test_what_is_refused_boots_and_says_why(bench: Bench) -> None:
     guest = refused.start(bench.profile, bench.image, CLAIM)
     assert (guest.record.method, guest.record.why) == ("boot", "the setting forks is off")
     windows = bench.profile.model_copy(update={"kind": "windows"})
-    assert "kind windows" in bench.starter.start(windows, bench.image, CLAIM).record.why
+    assert "no wire of its own" in bench.starter.start(windows, bench.image, CLAIM).record.why
     assert "fresh" in bench.start(fresh=True).record.why
     assert bench.templates() == []
     assert bench.networks == ["made"] * 3

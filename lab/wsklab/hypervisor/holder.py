@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -45,6 +46,8 @@ DIRECTORIES: Final = MappingProxyType(
 
 # Definitions and states of guests and networks.
 _IN_MEMORY: Final = (Path("/etc/libvirt/qemu"), Path("/run/libvirt/qemu"), Path("/run/libvirt/network"))
+
+_TPM_LOGS: Final = Path("/var/log/swtpm")
 
 _RESTARTS: Final = 1
 
@@ -156,8 +159,19 @@ class Holder:
         # libvirt waits for the disk at every change of a guest's state; what it writes there ends with us anyway
         for place in _IN_MEMORY:
             place.mkdir(exist_ok=True)
-            mounts.mount_new("tmpfs", place, "mode=700,size=64m")
+            # as open as the package's: the emulator of a TPM is another user's, and has its socket in there
+            mounts.mount_new("tmpfs", place, "mode=711,size=64m")
+        self._keep_tpm_logs()
         run(["ip", "link", "set", "lo", "up"], deadline=Deadline.after(5))
+
+    def _keep_tpm_logs(self) -> None:
+        """Give the emulator of TPMs, where it is installed, a log folder of our own: libvirt has one for all."""
+        if shutil.which("swtpm") is None:
+            return
+        own = self._private / "log/swtpm"
+        own.mkdir(mode=0o711, exist_ok=True)
+        _TPM_LOGS.mkdir(mode=0o711, exist_ok=True)
+        mounts.bind(own, _TPM_LOGS)
 
     def _start(self, name: str, ready: Path) -> None:
         """Start a daemon and wait for its socket."""
