@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from wsklab.channel.agent import GuestAgent
 from wsklab.deadline import Timeouts
 from wsklab.domain_mark import DomainMetadata
 from wsklab.errors import HypervisorError, LabError
@@ -22,7 +21,7 @@ from wsklab.guest import Claim, Guest
 from wsklab.home import FileLock
 from wsklab.hypervisor.protocol import DomainState
 from wsklab.lease import SPARE, expiry_after
-from wsklab.waking import wake
+from wsklab.waking import wake_guest
 
 __all__ = ["SPARE_TTL", "drop_one", "hand_in", "rest", "rouse", "take", "waiting"]
 
@@ -48,7 +47,7 @@ def rouse(guest: Guest, timeouts: Timeouts) -> None:
         LabError: it does not wake; it is of no use any more.
     """
     guest.domain.resume()
-    wake(GuestAgent(guest.domain.agent_command), timeouts.after(_ROUSE_S))
+    wake_guest(guest, timeouts.after(_ROUSE_S))
     guest.is_ready = True
 
 

@@ -33,7 +33,7 @@ from wsklab.lease import SlotTable
 from wsklab.process import run
 from wsklab.profile import GuestProfile
 from wsklab.template import Kind, Template, TemplateStore, allow_user, key_of
-from wsklab.waking import identify, wake, wake_windows
+from wsklab.waking import identify, wake_guest
 
 __all__ = ["Starts", "TemplateMaker"]
 
@@ -141,13 +141,9 @@ class TemplateMaker:
     def wake(self, guest: Guest) -> None:
         """Clock, randomness, and on the lab's network an identity; only then its cable is plugged in."""
         deadline = self.factory.timeouts.after(_WAKE_S)
-        if guest.record.kind == "windows":
-            with guest.enter(deadline, ready_check="") as channel:
-                wake_windows(channel, deadline)
-            return
-        agent = GuestAgent(guest.domain.agent_command)
-        wake(agent, deadline)
+        wake_guest(guest, deadline)
         if not guest.record.wire:
+            agent = GuestAgent(guest.domain.agent_command)
             identify(agent, mac=guest.record.mac, address=f"{guest.record.address}/24", deadline=deadline)
             guest.domain.set_link(guest.record.mac, up=True)
 
@@ -212,7 +208,8 @@ class TemplateMaker:
         with self.starts.hidden(guest, self.factory.slots):
             deadline = self.factory.timeouts.after(profile.boot_budget_s)
             guest.wait_ready(deadline, ready_check=profile.ready_check)
-            self._warm(guest, deadline)
+            # not for the clock, which is right: so that every fork finds the program in its memory
+            wake_guest(guest, deadline)
             self._freeze(guest, image, work)
 
     def _make_prepared(
@@ -235,17 +232,8 @@ class TemplateMaker:
                     if package.control is not None:
                         with DeviceClient.open(channel, timeouts.after(_WAKE_S), command=f"{WSKCTL} stdio"):
                             pass  # it has answered hello
-                self._warm(guest, timeouts.after(_WAKE_S))
+                wake_guest(guest, timeouts.after(_WAKE_S))
                 self._freeze(guest, image, work)
-
-    @staticmethod
-    def _warm(guest: Guest, deadline: Deadline) -> None:
-        """Wake what is awake: not for the clock, which is right, but so that every fork finds the program in memory."""
-        if guest.record.kind == "windows":
-            with guest.enter(deadline, ready_check="") as channel:
-                wake_windows(channel, deadline)
-        else:
-            wake(GuestAgent(guest.domain.agent_command), deadline)
 
     def _freeze(self, guest: Guest, image: Image, work: Path) -> None:
         """Stop the guest for ever and keep what it was."""

@@ -22,8 +22,9 @@ from wsklab.channel.agent import GuestAgent
 from wsklab.channel.protocol import Channel, Stream
 from wsklab.deadline import Deadline
 from wsklab.errors import BootError, ChannelLost, ChannelProtocolError, GuestCommandError
+from wsklab.guest import Guest
 
-__all__ = ["MAX_SKEW_S", "identify", "wake", "wake_windows"]
+__all__ = ["MAX_SKEW_S", "identify", "wake", "wake_guest", "wake_windows"]
 
 #: A guest's clock is right when it is nearer than this to the host's.
 MAX_SKEW_S: Final = 0.5
@@ -55,6 +56,19 @@ _IDENTIFY: Final = """
 ip link set dev eth0 down && ip link set dev eth0 address "$1" && ip address flush dev eth0 &&
 ip address add "$2" dev eth0 && ip link set dev eth0 up
 """
+
+
+def wake_guest(guest: Guest, deadline: Deadline) -> None:
+    """Wait until a guest that continues answers; give it the time and random numbers of its own.
+
+    Raises:
+        DeadlineExceeded, GuestError: it does not answer, or its clock cannot be set right.
+    """
+    if guest.record.kind == "windows":
+        with guest.enter(deadline, ready_check="") as channel:
+            wake_windows(channel, deadline)
+    else:
+        wake(GuestAgent(guest.domain.agent_command), deadline)
 
 
 def wake(agent: GuestAgent, deadline: Deadline) -> float:

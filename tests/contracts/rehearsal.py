@@ -37,7 +37,7 @@ class _Lab(Lab):
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """A lab home, private mode, emulated.
+    """A lab home, emulated.
 
     Attributes:
         root: the home.
@@ -47,10 +47,10 @@ class Rehearsal:
     root: Path
     place: Path
 
-    def lab(self, *, dialog_s: float = 180, hang_s: float = 300) -> _Lab:
+    def lab(self, *, dialog_s: float = 180, hang_s: float = 300, mode: str = "private") -> _Lab:
         """An assembled lab; seconds are scaled by four, as everything under emulation, and enough for a host that is
         ten times slower than it should be."""
-        options = {"home": self.root, "mode": "private", "acceleration": "tcg", "vcpus_per_core": 64}
+        options = {"home": self.root, "mode": mode, "acceleration": "tcg", "vcpus_per_core": 64}
         config = load_config(options=options, environ={}, file=None, folder=self.place, user_home=self.place)
         made = _Lab(config)
         made.patience = Limits(dialog_s=dialog_s, hang_s=hang_s)

@@ -227,7 +227,7 @@ def test_makers_at_once_make_one_template(bench: Bench) -> None:
 
 
 def test_what_is_refused_boots_and_says_why(bench: Bench) -> None:
-    """A host or a setting without forks, a kind that was never forked, a guest that shall be fresh."""
+    """A host or a setting without forks, a Windows without a wire of its own, a guest that shall be fresh."""
     refused = replace(bench.starter, refusal="the setting forks is off")
     guest = refused.start(bench.profile, bench.image, CLAIM)
     assert (guest.record.method, guest.record.why) == ("boot", "the setting forks is off")
