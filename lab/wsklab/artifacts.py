@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,21 +96,29 @@ class EvidenceFolder:
             write_atomic(target, stream.read(limit))
         return target
 
-    def reproduce(self, command: Sequence[str], *, profile: str, case: str, run_id: str) -> Path:
-        """Write the script that runs one case again, alone, on a fresh guest of its profile, and keeps the guest.
+    def reproduce(
+        self, command: Sequence[str], *, profiles: Sequence[str], case: str, run_id: str, keep: bool = True
+    ) -> Path:
+        """Write the script that runs one case again, alone, on fresh guests of its profiles.
 
         Args:
             command: how the run was started, from the program's name to its options, without guests and cases; what
                 comes behind `--` is pytest's.
+            profiles: of the guests that the case has at once, one for each.
+            keep: whether its guests can be kept when it fails.
         """
         target = self.path / "reproduce.sh"
         words = list(command) or ["wsklab", "run"]
         behind = words.index("--") if "--" in words else len(words)
-        own = ["--guest", profile, "--guests-each", "1", "--workers", "1", "--case", case, "--keep-failed"]
+        each = Counter(profiles)
+        own = [word for profile in each for word in ("--guest", profile)]
+        own += ["--guests-each", str(max(each.values(), default=1)), "--workers", "1", "--case", case]
+        own += ["--keep-failed"] if keep else []
+        kept = ", which are kept when it fails" if keep else ""
         write_atomic(
             target,
             "#!/bin/sh\n"
-            f"# one case of run {safe_name(run_id)}, alone, on a fresh guest that is kept when it fails;\n"
+            f"# one case of run {safe_name(run_id)}, alone, on fresh guests{kept};\n"
             "# what is given to this script goes to pytest\n"
             f'exec {shlex.join([*words[:behind], *own, *(words[behind:] or ["--"])])} "$@"\n',
         )

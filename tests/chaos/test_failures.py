@@ -95,6 +95,8 @@ def test_the_script_in_the_evidence_reproduces(shim: Shim) -> None:
     elsewhere.mkdir()
     done = run(["sh", script], deadline=Deadline.after(200), check=False, cwd=elsewhere, output_limit=1 << 22)
     assert done.exit_code == 1, done.stderr[-2000:]
+    assert "crashed, reproduced: shim test_failures.py::test_crash[stack_overrun]: evidence/" in done.stdout
+    assert "cannot be kept" not in done.stdout
     (results,) = (elsewhere / "results").glob("*/results.jsonl")
     (line,) = (json.loads(text) for text in results.read_text().splitlines())
     assert line["case"] == "test_failures.py::test_crash[stack_overrun]"

@@ -15,7 +15,7 @@ import pytest
 from cli_bench import Answer, FakeGuest, FakeServices, call
 
 from wsklab.channel.fake import FakeChannel
-from wsklab.cli import exits
+from wsklab.cli import exits, run_command
 from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.errors import (
     ChannelLost,
@@ -232,3 +232,23 @@ def _call_off_main(services: FakeServices, *argv: str) -> Answer:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["wsklab.cli.main"], "_polite_signals", lambda _runtime: contextlib.nullcontext())
         return call(services, *argv, folder=services.tmp_path)
+
+
+# -- the script in the evidence ------------------------------------------------------------------------------------
+
+
+def test_a_case_is_run_again_with_what_the_run_was_given(tmp_path: Path) -> None:
+    """Driver, service, verifier, settings, hazards; with paths that hold in any folder."""
+    settings = tmp_path / "wsklab.toml"
+    settings.write_text("")
+    here: Any = SimpleNamespace(config_file=None, folder=tmp_path)
+    options = run_command._again(here, tmp_path / "d.sys", "mine", "standard")
+    lab: Any = SimpleNamespace(home=SimpleNamespace(root="/h"), choice=SimpleNamespace(mode="private"))
+    line = list(FakeServices(tmp_path).reproduce(lab, [str(tmp_path)], options=options, flags=["--hazard"]))
+    assert line[:3] == ["env", "WSKLAB_HOME=/h", "WSKLAB_MODE=private"]
+    assert line[line.index("run") :] == [
+        *("run", "--config", str(settings), "--driver", str(tmp_path / "d.sys"), "--service", "mine"),
+        *("--verifier", "standard", "--hazard", "--", str(tmp_path)),
+    ]
+    settings.unlink()
+    assert run_command._again(here, None, "", "off") == {}

@@ -230,12 +230,22 @@ def test_file_names_are_plain() -> None:
 def test_the_reproducing_script_quotes(tmp_path: Path) -> None:
     """A case's parameters cannot break out of the script; the run's own options stay, pytest's stay behind `--`."""
     command = ["lab", "run", "--driver", "a b.sys", "--", "own cases"]
-    script = EvidenceFolder(tmp_path / "e").reproduce(command, profile="w", case="x.py::test[a; rm -rf /]", run_id="r1")
+    folder = EvidenceFolder(tmp_path / "e")
+    script = folder.reproduce(command, profiles=["w"], case="x.py::test[a; rm -rf /]", run_id="r1")
     line = shlex.split(script.read_text().splitlines()[-1])
     assert line[:6] == ["exec", "lab", "run", "--driver", "a b.sys", "--guest"]
     assert line[line.index("--case") + 1] == "x.py::test[a; rm -rf /]"
-    assert line[-3:] == ["--", "own cases", "$@"]
+    assert line[-4:] == ["--keep-failed", "--", "own cases", "$@"]
     assert script.stat().st_mode & 0o111
+
+
+def test_the_reproducing_script_has_all_guests_of_its_case(tmp_path: Path) -> None:
+    """A case of several guests gets as many; a guest that cannot be kept is not asked to be."""
+    folder = EvidenceFolder(tmp_path / "e")
+    script = folder.reproduce([], profiles=["w", "v", "w"], case="x.py::test", run_id="r1", keep=False)
+    words = "exec wsklab run --guest w --guest v --guests-each 2 --workers 1 --case x.py::test --"
+    assert shlex.split(script.read_text().splitlines()[-1]) == [*words.split(), "$@"]
+    assert "kept" not in script.read_text()
 
 
 def lost(name: str, again: str, guest: str = "w-1") -> CaseResult:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["perform", "register"]
 
+#: So many cases with evidence are named at the end of a run; the others are in its files.
+_SHOWN = 12
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -156,7 +159,12 @@ def perform(
                 **wishes,
                 "each": each,
                 "foreign": drivers.foreign,
-                "reproduce": cli.services.reproduce(lab, driver, pytest_args, verifier),
+                "reproduce": cli.services.reproduce(
+                    lab,
+                    pytest_args,
+                    options=_again(cli, driver, service, verifier),
+                    flags=[*(["--hazard"] if wishes["hazard"] else []), *(f"--trace={text}" for text in trace)],
+                ),
             },
             pytest_args=pytest_args,
             # pytest talks on standard error when a document goes to standard output
@@ -165,6 +173,18 @@ def perform(
             verifier=verifier,
             **({"trace": providers} if providers else {}),
         )
+
+
+def _again(cli: Runtime, driver: Path | None, service: str, verifier: str) -> dict[str, str]:
+    """The options that a case needs to be run again as it was, from any folder."""
+    settings = cli.config_file or cli.folder / "wsklab.toml"
+    chosen = {
+        "--config": str(settings.absolute()) if settings.is_file() else "",
+        "--driver": str(driver.absolute()) if driver is not None else "",
+        "--service": service,
+        "--verifier": verifier if verifier != "off" else "",
+    }
+    return {option: value for option, value in chosen.items() if value}
 
 
 def _drivers(cli: Runtime, profiles: Sequence[GuestProfile], chosen: Path | None, service: str) -> RunDrivers:
@@ -203,4 +223,20 @@ def show_matrix(cli: Runtime, document: RunDocument) -> None:
         seen = "seen for the first time" if crash.is_new else f"{crash.count} since {crash.first_seen}"
         cli.output.line(f"crash {crash.bucket} ({seen}): {', '.join(crash.cases)}")
     cli.output.line(f"results: {document.results_dir}")
+    for line in _where_evidence_is(document):
+        cli.output.line(line)
     cli.output.line(f"run {document.run_id}: {document.wall_s:.1f} s, exit code {document.exit_code}")
+
+
+def _where_evidence_is(document: RunDocument) -> list[str]:
+    """A line for each case that left evidence: how it ended, and the folder below the results."""
+    from wsklab.results.store import load_run
+
+    place = Path(document.results_dir)
+    try:
+        cases = [case for case in load_run(place.parent, place.name).cases if case.evidence]
+    except UsageError as error:
+        return [f"evidence: {error.message}"]
+    lines = [f"  {case.outcome}: {case.profile} {case.case}: {case.evidence}/reproduce.sh" for case in cases[:_SHOWN]]
+    more = len(cases) - len(lines)
+    return [*lines, *([f"  and {more} more: {place / 'results.jsonl'}"] if more else [])]

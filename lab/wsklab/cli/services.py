@@ -517,16 +517,19 @@ class Services:
         return ["env", f"PYTHONPATH={source}", sys.executable, "-m", "wsklab"]
 
     def reproduce(
-        self, lab: Lab, driver: Path | None, pytest_args: Sequence[str], verifier: str = "off"
+        self, lab: Lab, pytest_args: Sequence[str], *, options: Mapping[str, str], flags: Sequence[str] = ()
     ) -> tuple[str, ...]:
-        """A command line that starts such a run again, from any folder; what chooses guests and cases is left out."""
+        """A command line that starts such a run again, from any folder; what chooses guests and cases is left out.
+
+        Args:
+            options: of the run, with their values; flags: those without.
+        """
         from wsklab.pytest_plugin.suite import named_paths
 
         settings = ["env", f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
-        chosen = ["--driver", str(driver.absolute())] if driver is not None else []
-        chosen += ["--verifier", verifier] if verifier != "off" else []
+        chosen = [word for option in options.items() for word in option]
         files = [str(path) for path in named_paths(pytest_args)]
-        return (*settings, *self.launcher(os.environ), "run", *chosen, "--", *files)
+        return (*settings, *self.launcher(os.environ), "run", *chosen, *flags, "--", *files)
 
     def become(self, argv: Sequence[str]) -> None:
         """Replace this process; returns never."""

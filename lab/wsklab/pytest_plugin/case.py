@@ -381,7 +381,13 @@ class Case:
             folder.json("fault.json", self.story.document())
         if self.handle is not None:
             folder.json("handle.json", self.handle.model_dump(mode="json"))
-        folder.reproduce(options.reproduce, profile=self.profile, case=self.case, run_id=options.run_id)
+        folder.reproduce(
+            options.reproduce,
+            profiles=self.need.profiles or (self.profile,),
+            case=self.case,
+            run_id=options.run_id,
+            keep=options.kind(self.profile) != "shim",  # such a guest ends with its run
+        )
         return str(Path("evidence") / self.folder.name)
 
 
