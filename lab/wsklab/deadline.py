@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ __all__ = ["Deadline", "NotYet", "Timeouts", "pause", "wait_until"]
 
 Clock = Callable[[], float]
 T = TypeVar("T")
+
+#: From so many runnable processes per processor on a boot gets more time, and at most so many times its budget.
+_CROWDED = 2.0
+_MOST_CROWDED = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,15 @@ class Timeouts:
     def after(self, seconds: float) -> Deadline:
         """A deadline `seconds` (for KVM) from now, scaled."""
         return Deadline.after(seconds * self.scale)
+
+    def boot(self, seconds: float) -> Deadline:
+        """The deadline of a boot, which needs its share of the host's processors and nothing else.
+
+        It grows with the number of processes that want to run, up to four times: a guest that gets an eighth of a
+        processor boots, only later. What a case waits for does not grow so: a hang has to be told.
+        """
+        wanted = os.getloadavg()[0] / (os.cpu_count() or 1)
+        return self.after(seconds * min(_MOST_CROWDED, max(1.0, wanted / _CROWDED)))
 
     def seconds(self, seconds: float) -> float:
         """The scaled length of a budget, in seconds."""

@@ -282,12 +282,12 @@ class GuestPool:
     def _make_ready(self, guest: Guest, profile: GuestProfile) -> GuestHandle:
         loaded = guest.record.driver == self._package.digest
         if self._verifier != "off":
-            guest.enter(self._timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check).close()
+            guest.enter(self._timeouts.boot(profile.boot_budget_s), ready_check=profile.ready_check).close()
             deploy_verified(guest, self._package, self._verifier, profile, self._timeouts)
             loaded = True
         # the driver's own answer says more than the ready-check
         check = "" if loaded else profile.ready_check
-        with guest.enter(self._timeouts.after(profile.boot_budget_s), ready_check=check) as channel:
+        with guest.enter(self._timeouts.boot(profile.boot_budget_s), ready_check=check) as channel:
             ready_s = guest.age_s
             if not loaded:
                 deploy(channel, self._package, self._timeouts, fresh=True)

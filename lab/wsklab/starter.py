@@ -58,7 +58,7 @@ class GuestStarter:
                 guest = self.start(profile, image, Claim(owner=owner, purpose=SPARE, run=name))
                 try:
                     _require_fork(guest)
-                    guest.wait_ready(factory.timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
+                    guest.wait_ready(factory.timeouts.boot(profile.boot_budget_s), ready_check=profile.ready_check)
                     spares.hand_in(guest)
                 except BaseException:
                     guest.destroy(factory.slots)

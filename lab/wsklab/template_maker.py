@@ -153,7 +153,7 @@ class TemplateMaker:
         kind: Kind = "base" if package is None else "prepared"
         inputs = self.inputs(profile, image, package)
         key = key_of(inputs)
-        patience = self.factory.timeouts.after(2 * profile.boot_budget_s + _DEPLOY_S + _FREEZE_S)
+        patience = self.factory.timeouts.boot(2 * profile.boot_budget_s + _DEPLOY_S + _FREEZE_S)
         if self._find(profile, key) is None:
             with self.store.locked(profile.name, kind, key, patience):
                 if self._find(profile, key) is None:  # else another maker was faster
@@ -206,7 +206,7 @@ class TemplateMaker:
         plan = StartPlan(memory=self._memory(profile, work), private_wire=self.private_wires, static=True)
         guest = self.factory.create(profile, image, claim, plan)
         with self.starts.hidden(guest, self.factory.slots):
-            deadline = self.factory.timeouts.after(profile.boot_budget_s)
+            deadline = self.factory.timeouts.boot(profile.boot_budget_s)
             guest.wait_ready(deadline, ready_check=profile.ready_check)
             # not for the clock, which is right: so that every fork finds the program in its memory
             wake_guest(guest, deadline)

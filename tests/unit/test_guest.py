@@ -433,3 +433,13 @@ def test_what_a_killed_process_left_half_way_is_swept(bench: Bench, folder: str,
         (kind.removesuffix("s").replace("guest", "directory"), half.name)
     ]
     assert not half.exists()
+
+
+@pytest.mark.parametrize(("load", "times"), [(0.0, 1.0), (4.0, 1.0), (8.0, 2.0), (16.0, 4.0), (100.0, 4.0)])
+def test_a_boot_has_more_time_on_a_crowded_host(monkeypatch: pytest.MonkeyPatch, load: float, times: float) -> None:
+    """By the number of processes that want to run, bounded; nothing else that is waited for has."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    timeouts = Timeouts(scale=4.0)
+    assert timeouts.boot(12).remaining_s == pytest.approx(48 * times, abs=1)
+    assert timeouts.after(12).remaining_s == pytest.approx(48, abs=1)

@@ -91,6 +91,7 @@ def test_a_guest_that_dies(runs: Runs, fault: str) -> None:
     lines = runs.lines()
     assert lines["test_bind"].verdict is CaseVerdict.CRASHED
     assert lines["test_bind"].message.startswith("crashed, reproduced: bugcheck 0xA")
+    assert "sent, and its end was never seen: " in runs.evidence(lines["test_bind"], "timeline.txt")
     assert lines["test_bind"].again is CaseVerdict.CRASHED
     assert lines["test_create"].verdict is CaseVerdict.PASSED
     assert lines["test_create"].guest != lines["test_bind"].guest

@@ -174,7 +174,7 @@ class Services:
         """
         if guest.record.dirty:
             guest.renew()
-        ready_s = guest.wait_ready(guest.timeouts.after(profile.boot_budget_s), ready_check=profile.ready_check)
+        ready_s = guest.wait_ready(guest.timeouts.boot(profile.boot_budget_s), ready_check=profile.ready_check)
         guest.remember(ready_s=round(ready_s, 2))
         self._ready_times(lab).add(profile.name, ready_s, fresh=fresh)
 
@@ -527,9 +527,11 @@ class Services:
         from wsklab.pytest_plugin.suite import named_paths
 
         settings = ["env", f"WSKLAB_HOME={lab.home.root}", f"WSKLAB_MODE={lab.choice.mode}"]
+        program = self.launcher(os.environ)
+        program = program[1:] if program[:1] == ["env"] else program
         chosen = [word for option in options.items() for word in option]
         files = [str(path) for path in named_paths(pytest_args)]
-        return (*settings, *self.launcher(os.environ), "run", *chosen, *flags, "--", *files)
+        return (*settings, *program, "run", *chosen, *flags, "--", *files)
 
     def become(self, argv: Sequence[str]) -> None:
         """Replace this process; returns never."""

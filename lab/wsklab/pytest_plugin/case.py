@@ -31,7 +31,7 @@ from wsklab.pytest_plugin.lease_client import BrokerGone
 from wsklab.pytest_plugin.leases import Leases, Story
 from wsklab.pytest_plugin.links import Links
 from wsklab.pytest_plugin.observe import Observe
-from wsklab.pytest_plugin.observed import ObservedClient
+from wsklab.pytest_plugin.observed import DRIVER_GONE, ObservedClient
 from wsklab.pytest_plugin.options import RunOptions
 from wsklab.pytest_plugin.schedule import Need
 from wsklab.records import Record
@@ -49,11 +49,6 @@ _TOLD = frozenset({CaseVerdict.CRASHED, CaseVerdict.HUNG, CaseVerdict.LAB_ERROR}
 
 #: Errors that leave the guest in a state that nobody knows; a failed command does not.
 _DIRTYING = (GuestError, DeadlineExceeded, HostError)
-
-
-#: How a request ends when the driver, or the process that hosts it on Wine, went away under an open handle:
-#: STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_CONNECTED, STATUS_FILE_DELETED.
-_DRIVER_GONE = frozenset({0xC0000056, 0xC000009D, 0xC0000123})
 
 #: How long a driver gets to show that it is there, in seconds before scaling.
 _LOOK_S = 1.0
@@ -225,7 +220,7 @@ class Case:
             error = self._gone() or error
         if isinstance(error, ChannelLost | ChannelProtocolError):
             return self._explained(error, operation="", channel_lost=True)
-        if isinstance(error, DriverRefusal) and error.status in _DRIVER_GONE:
+        if isinstance(error, DriverRefusal) and error.status in DRIVER_GONE:
             self.dirty = True
             return self._explained(error, operation="", channel_lost=True)
         if isinstance(error, DeadlineExceeded):
@@ -245,7 +240,7 @@ class Case:
             except (ChannelLost, ChannelProtocolError) as lost:
                 return lost
             except DriverRefusal as refusal:
-                if refusal.status in _DRIVER_GONE:
+                if refusal.status in DRIVER_GONE:
                     return refusal
             except (LabError, DeadlineExceeded):
                 continue

@@ -26,7 +26,11 @@ from wsklab.pytest_plugin.matchers import call_name
 from wsklab.pytest_plugin.observe import Observe
 from wsklab.records import Event, EventBatch, Record
 
-__all__ = ["ObservedClient"]
+__all__ = ["DRIVER_GONE", "ObservedClient"]
+
+#: How a request ends when the driver, or the process that hosts it on Wine, went away under an open handle:
+#: STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_CONNECTED, STATUS_FILE_DELETED.
+DRIVER_GONE = frozenset({0xC0000056, 0xC000009D, 0xC0000123})
 
 #: How long a driver that seems to hang is asked about that, in seconds; each question.
 _ASK_S = 1.0
@@ -60,6 +64,8 @@ class ObservedClient(WskClient):
         self._settle_s = call_s
         self._made: dict[int, Operation] = {}
         self._sent: dict[int, float] = {}
+        #: calls that the driver's end ended
+        self._cut: list[str] = []
         self._is_silent = False
         self._records: dict[int, Record] = {}
         self._events: list[Event] = []
@@ -198,7 +204,7 @@ class ObservedClient(WskClient):
 
     def unfinished(self) -> list[str]:
         """The calls whose end was not seen."""
-        return list(self._unfinished().values())
+        return [*self._cut, *self._unfinished().values()]
 
     def _unfinished(self) -> dict[int, str]:
         return {
@@ -246,5 +252,7 @@ class ObservedClient(WskClient):
 
     def _refused(self, operation: Operation, refusal: DriverRefusal) -> None:
         del self._made[operation.op_id]
+        if refusal.status in DRIVER_GONE:
+            self._cut.append(f"{call_name(operation.function)} #{operation.op_id}")
         if refusal.not_implemented:
             self._observe.not_implemented(call_name(Function(operation.function)))
