@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
 from driver_contract import CONTRACT, Harness
-from local_shim import LOOPBACK
+from local_shim import LOOPBACK, LocalShim
 
 from wsklab.channel.operations import WskClient
 
@@ -18,7 +15,8 @@ def reach(client: WskClient, listener: int) -> tuple[str, int]:
     return address.host, address.port
 
 
-@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
-def test_contract(check: Callable[[Harness], None], client: WskClient) -> None:
-    """The driver keeps the contract of its model."""
-    check(Harness(client=client, reach=reach))
+def test_contract(shim: LocalShim) -> None:
+    """Every check, each on a handle of its own."""
+    with shim.clients(len(CONTRACT)) as clients:
+        for check, client in zip(CONTRACT, clients, strict=True):
+            check(Harness(client=client, reach=reach))
