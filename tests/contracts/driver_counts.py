@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from hostile_requests import request
 
@@ -15,7 +17,7 @@ from wsklab.errors import DeadlineExceeded
 from wsklab.network import Via, connect
 from wsklab.records import SocketAddress
 
-__all__ = ["DEVICE", "GROWTH_KIB", "accept_and_close", "create_and_close", "hostile", "settle"]
+__all__ = ["DEVICE", "GROWTH_KIB", "Counted", "accept_and_close", "create_and_close", "hostile", "settle"]
 
 DEVICE = r"\\.\wsklab"
 #: What the host of the drivers may grow by: Wine's own caches, not a page for each of ten thousand.
@@ -23,8 +25,18 @@ GROWTH_KIB = 4096
 _BATCH = 20
 
 
-def _repeat(client: WskClient, count: int, once: Callable[[], None], resident_kib: Callable[[], int]) -> None:
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a count came to: how long it took, and the memory of the drivers' host after a tenth and at the end."""
+
+    count: int
+    seconds: float
+    kib: tuple[int, int]
+
+
+def _repeat(client: WskClient, count: int, once: Callable[[], None], resident_kib: Callable[[], int]) -> Counted:
     """A tenth, a look, the rest, another look: the same numbers."""
+    began = time.monotonic()
     for _ in range(count // 10):
         once()
     before, memory = client.ledger().client, resident_kib()
@@ -37,10 +49,12 @@ def _repeat(client: WskClient, count: int, once: Callable[[], None], resident_ki
     assert after.sockets_opened - after.sockets_closed == before.sockets_opened - before.sockets_closed
     assert after.irps_allocated - after.irps_freed == before.irps_allocated - before.irps_freed
     assert after.pool_bytes == before.pool_bytes
-    assert resident_kib() - memory < GROWTH_KIB
+    at_the_end = resident_kib()
+    assert at_the_end - memory < GROWTH_KIB
+    return Counted(count, time.monotonic() - began, (memory, at_the_end))
 
 
-def create_and_close(client: WskClient, count: int, resident_kib: Callable[[], int]) -> None:
+def create_and_close(client: WskClient, count: int, resident_kib: Callable[[], int]) -> Counted:
     """So many listening sockets, made by the published sample, each closed before the next."""
 
     def once() -> None:
@@ -48,12 +62,12 @@ def create_and_close(client: WskClient, count: int, resident_kib: Callable[[], i
         assert record.succeeded, record.describe()
         assert client.close_socket(record.new_socket).succeeded
 
-    _repeat(client, count, once, resident_kib)
+    return _repeat(client, count, once, resident_kib)
 
 
 def accept_and_close(
     client: WskClient, count: int, resident_kib: Callable[[], int], *, via: Via, address: str, port: int
-) -> None:
+) -> Counted:
     """So many connections, accepted by one listener, each closed before the next."""
     listener = client.socket(Category.LISTEN).new_socket
     assert client.bind(listener, SocketAddress.of(address, port)).succeeded
@@ -65,8 +79,9 @@ def accept_and_close(
         assert record.succeeded, record.describe()
         assert client.close_socket(record.new_socket).succeeded
 
-    _repeat(client, count, once, resident_kib)
+    counted = _repeat(client, count, once, resident_kib)
     assert client.close_socket(listener).succeeded
+    return counted
 
 
 def hostile(control: DeviceClient, rounds: int, seed: int, *, patience: float = 1.0) -> None:

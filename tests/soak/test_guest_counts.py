@@ -83,7 +83,7 @@ def control(guest: Guest) -> Iterator[DeviceClient]:
 def test_sockets_come_and_go(control: DeviceClient, count: int, resident_kib: Callable[[], int]) -> None:
     """Created by the published sample, closed."""
     with control.open_device(DEVICE) as device:
-        create_and_close(WskClient(device, call_s=60), count, resident_kib)
+        print(create_and_close(WskClient(device, call_s=60), count, resident_kib))
 
 
 def test_connections_are_accepted(
@@ -93,7 +93,7 @@ def test_connections_are_accepted(
     address, _ = guest.address
     with control.open_device(DEVICE) as device:
         client = WskClient(device, call_s=60)
-        accept_and_close(client, count, resident_kib, via=guest.via, address=address, port=PORT)
+        print(accept_and_close(client, count, resident_kib, via=guest.via, address=address, port=PORT))
 
 
 def test_hostile_requests(guest: Guest, control: DeviceClient) -> None:
