@@ -22,6 +22,8 @@ __all__ = ["DEVICE", "GROWTH_KIB", "Counted", "accept_and_close", "create_and_cl
 DEVICE = r"\\.\wsklab"
 #: What the host of the drivers may grow by: Wine's own caches, not a page for each of ten thousand.
 GROWTH_KIB = 4096
+#: The longest that a count may take under the host's Wine.
+WITHIN_S = 1800.0
 _BATCH = 20
 
 
@@ -34,14 +36,22 @@ class Counted:
     kib: tuple[int, int]
 
 
-def _repeat(client: WskClient, count: int, once: Callable[[], None], resident_kib: Callable[[], int]) -> Counted:
+def _repeat(
+    client: WskClient, count: int, once: Callable[[], None], resident_kib: Callable[[], int], within_s: float
+) -> Counted:
     """A tenth, a look, the rest, another look: the same numbers."""
     began = time.monotonic()
-    for _ in range(count // 10):
-        once()
+    limit = Deadline.after(within_s)
+
+    def repeat(times: int) -> None:
+        for done in range(times):
+            if limit.expired:
+                raise limit.exceeded(f"a count of {count}", last=f"{done} of {times}")
+            once()
+
+    repeat(count // 10)
     before, memory = client.ledger().client, resident_kib()
-    for _ in range(count - count // 10):
-        once()
+    repeat(count - count // 10)
     after = client.ledger().client
     assert after.issued - before.issued >= count - count // 10
     assert after.balanced
@@ -54,7 +64,9 @@ def _repeat(client: WskClient, count: int, once: Callable[[], None], resident_ki
     return Counted(count, time.monotonic() - began, (memory, at_the_end))
 
 
-def create_and_close(client: WskClient, count: int, resident_kib: Callable[[], int]) -> Counted:
+def create_and_close(
+    client: WskClient, count: int, resident_kib: Callable[[], int], *, within_s: float = WITHIN_S
+) -> Counted:
     """So many listening sockets, made by the published sample, each closed before the next."""
 
     def once() -> None:
@@ -62,11 +74,18 @@ def create_and_close(client: WskClient, count: int, resident_kib: Callable[[], i
         assert record.succeeded, record.describe()
         assert client.close_socket(record.new_socket).succeeded
 
-    return _repeat(client, count, once, resident_kib)
+    return _repeat(client, count, once, resident_kib, within_s)
 
 
 def accept_and_close(
-    client: WskClient, count: int, resident_kib: Callable[[], int], *, via: Via, address: str, port: int
+    client: WskClient,
+    count: int,
+    resident_kib: Callable[[], int],
+    *,
+    via: Via,
+    address: str,
+    port: int,
+    within_s: float = WITHIN_S,
 ) -> Counted:
     """So many connections, accepted by one listener, each closed before the next."""
     listener = client.socket(Category.LISTEN).new_socket
@@ -79,18 +98,23 @@ def accept_and_close(
         assert record.succeeded, record.describe()
         assert client.close_socket(record.new_socket).succeeded
 
-    counted = _repeat(client, count, once, resident_kib)
+    counted = _repeat(client, count, once, resident_kib, within_s)
     assert client.close_socket(listener).succeeded
     return counted
 
 
-def hostile(control: DeviceClient, rounds: int, seed: int, *, patience: float = 1.0) -> None:
+def hostile(
+    control: DeviceClient, rounds: int, seed: int, *, patience: float = 1.0, within_s: float = WITHIN_S
+) -> None:
     """Random requests (seeded) on one handle: each is answered. `patience` stretches every wait, for slow guests."""
     rng = random.Random(seed)  # noqa: S311 -- repeatable on purpose
     device = control.open_device(DEVICE)
     answered = 0
     batch = []
+    limit = Deadline.after(within_s)
     for count in range(rounds):
+        if limit.expired:
+            raise limit.exceeded(f"{rounds} hostile requests", last=f"{count} were sent, {answered} answered")
         code, data, room = request(rng)
         if code == Ioctl.QUIESCE and rng.random() < 0.9:
             continue  # it ends the client for good

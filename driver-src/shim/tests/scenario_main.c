@@ -82,8 +82,13 @@ static SHIM_OPTIONS OptionsFor(const SCENARIO *scenario, BOOLEAN deterministic, 
 static void Explore(const SCENARIO *scenario, ULONG64 from, ULONG64 count) {
     for (ULONG64 seed = from; seed < from + count; seed++) {
         SHIM_OPTIONS options = OptionsFor(scenario, TRUE, seed);
+        static ULONG64 beginning;
         ShimSetOptions(&options);
         ShimNote("scenario %s, seed %u", scenario->Name, (ULONG)seed);
+        if (beginning != 0 && ShimNow() != beginning) {
+            ShimAbort("scenario", "this run begins at another time than the first: in the end it would come to where addresses are");
+        }
+        beginning = ShimNow();
         RunOnce(scenario, FALSE);
         printf("trace %s %u %llx\n", scenario->Name, (ULONG)seed, ShimTrace() + 0ull);
     }
