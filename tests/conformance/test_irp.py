@@ -22,6 +22,7 @@ from wsklab.pytest_plugin.matchers import (
 )
 from wsklab.pytest_plugin.observe import RuleObserver
 from wsklab.pytest_plugin.quiet import STILL_PENDING_S
+from wsklab.records import SocketAddress
 from wsklab.wsk import SocketOption
 
 
@@ -144,6 +145,16 @@ def test_forwarded_failure_travels_back(scene: Scene, observe: Observe) -> None:
         result = waiting.result()
     rule.must("DeviceIoControl's failure", result.status >> 30, equals(3))
     rule.record("DeviceIoControl's status", f"0x{result.status:08X}")
+
+
+@pytest.mark.rule("WSK-IRP-009")
+def test_forwarded_call_that_ends_at_once(scene: Scene, observe: Observe) -> None:
+    """The failure of a call that cannot wait is the caller's, too: it is not left waiting for more."""
+    rule = observe.rule("WSK-IRP-009")
+    unconnected = scene.bound(rule, Category.CONNECTION, SocketAddress.of(scene.guest.address))
+    result = scene.wsk.forward(_forwarded(unconnected, Forward.BARE), scene.within())
+    rule.must("DeviceIoControl's failure", result.status >> 30, equals(3))
+    rule.record("DeviceIoControl's status on a socket that is not connected", f"0x{result.status:08X}")
 
 
 @pytest.mark.rule("WSK-IRP-010")
