@@ -95,6 +95,24 @@ def test_one_irp_for_three_calls(scene: Scene, observe: Observe) -> None:
     rule.must("close's context", closed.completion_cookie, equals(103))
 
 
+@pytest.mark.rule("WSK-IRP-006")
+def test_the_irp_of_a_cancelled_call(scene: Scene, observe: Observe) -> None:
+    """An IRP whose call was cancelled carries the next one: nothing of the cancel is left in it."""
+    rule = observe.rule("WSK-IRP-006")
+    pair = scene.accepted(rule, scene.listener(rule))
+    first = scene.wsk.receive(pair.socket, 8, switches=Switch.KEEP_IRP)
+    first.cancel()
+    if not first.wait(scene.stated(1.0)).final:
+        pair.peer.send(b"too late")  # nobody heeded the cancel: the call ends as any other
+    ended = first.result(scene.within(), release=False)
+    again = Operation.receive(pair.socket, 8, irp_source=IrpSource.REUSED, reuse_op=ended.op_id)
+    second = scene.wsk.submit(again)
+    pair.peer.send(b"eight by")
+    record = second.result(scene.within())
+    rule.must("receive on the reused IRP", record, succeeded())
+    rule.must("its data", record.data, equals(b"eight by"))
+
+
 @pytest.mark.rule("WSK-IRP-007")
 def test_irp_in_own_memory(scene: Scene, observe: Observe) -> None:
     """IRPs set up by IoInitializeIrp in the driver's memory carry creation, bind, connect, send and close."""
