@@ -2,7 +2,8 @@
 
 Words for observations: `installed` and `installed:<uefi|bios|evaluation|profile>` (an image exists, so it was read
 back), `ran` (a result on a guest of kind windows that the lab itself ran), `verifier:<mode>` (such a result under
-Driver Verifier), `kit` (a result that the kit brought back), and `<end>:<stage>` for installations that failed.
+Driver Verifier), `forked` (such a result where a guest was a fork), `kit` (a result that the kit brought back), and
+`<end>:<stage>` for installations that failed.
 """
 
 from __future__ import annotations

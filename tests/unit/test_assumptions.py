@@ -39,7 +39,7 @@ def test_every_fact_that_code_names_is_an_assumption() -> None:
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_an_entry_can_be_shown_or_refuted_by_words_that_exist(entry: Assumption) -> None:
     """Observations are those that a report makes; the file that depends on it exists."""
-    known = {"installed", "installed:uefi", "installed:bios", "installed:evaluation", "ran", "kit"}
+    known = {"installed", "installed:uefi", "installed:bios", "installed:evaluation", "ran", "forked", "kit"}
     known |= {f"verifier:{mode}" for mode in MODES}
     ends = {f"{end.name.lower()}:{stage}" for end in End for stage in STAGES}
     assert set(entry.shown_by) <= known

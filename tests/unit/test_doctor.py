@@ -278,6 +278,26 @@ def test_what_was_seen_of_windows(tmp_path: Path) -> None:
     assert "- failed installation of ws2019: waits:winpe: r (medium m)" in lines
 
 
+@pytest.mark.parametrize(("method", "verdict"), [("fork", "shown"), ("boot", "open")])
+def test_a_run_on_a_fork_shows_that_a_windows_can_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, verdict: str
+) -> None:
+    """Only of the profile that it was, and only when its guest was one; a wine guest's fork says nothing."""
+    document = SimpleNamespace(
+        results=[SimpleNamespace(profile="ws2022", verifier="off", kind="windows")],
+        guests=[
+            SimpleNamespace(profile="ws2022", method=method),
+            SimpleNamespace(profile="wine-bookworm", method="fork"),
+        ],
+    )
+    monkeypatch.setattr("wsklab.results.store.list_runs", lambda _place: [SimpleNamespace(run_id="r")])
+    monkeypatch.setattr("wsklab.results.store.load_run", lambda *_: SimpleNamespace(document=document))
+    lines = windows_report([], tmp_path, tmp_path / "results")
+    rows = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[2] for line in lines if line.startswith("| ")}
+    assert rows["a-windows-goes-on-from-saved-memory"] == verdict
+    assert rows["the-clock-is-utc"] == "shown"
+
+
 def test_the_compiler_of_the_shim_is_tried_when_it_is_asked_for(tmp_path: Path) -> None:
     """A program that the sanitizers must stop is made and run; without --shim nothing is compiled."""
     names = [check["name"] for check in json.loads(call(FakeServices(tmp_path), "--json")[1])["checks"]]

@@ -59,24 +59,28 @@ def observations(images: Iterable[Image], failed: Sequence[dict[str, str]], resu
         seen |= {"installed", f"installed:{image.profile}", f"installed:{inputs.get('firmware', '')}"}
         if image.manifest.windows is not None and image.manifest.windows.evaluation:
             seen.add("installed:evaluation")
-    for profile, verifier in _runs(results):
+    for profile, verifier, method in _runs(results):
         seen.add("kit" if profile.startswith("kit-") else "ran")
         if verifier != "off":
             seen.add(f"verifier:{verifier}")
+        if method == "fork":
+            seen.add("forked")
     return seen
 
 
-def _runs(results: Path) -> set[tuple[str, str]]:
-    """Profile and verifier mode of every result of kind windows."""
+def _runs(results: Path) -> set[tuple[str, str, str]]:
+    """Profile and verifier mode of every result of kind windows, and how guests of that profile had started."""
     from wsklab.results.store import list_runs, load_run
 
-    found: set[tuple[str, str]] = set()
+    found: set[tuple[str, str, str]] = set()
     for run in list_runs(results):
         try:
             document = load_run(results, run.run_id).document
         except LabError:
             continue  # a damaged run says nothing
-        found |= {(row.profile, row.verifier) for row in document.results if row.kind == "windows"}
+        methods = [(guest.profile, guest.method) for guest in document.guests] or [("", "")]
+        rows = {(row.profile, row.verifier) for row in document.results if row.kind == "windows"}
+        found |= {(*row, method if profile == row[0] else "") for row in rows for profile, method in methods}
     return found
 
 
