@@ -114,7 +114,7 @@ def test_two_forks_at_once(rehearsal: Rehearsal, lab: Lab, image: Image) -> None
         assert b"B\0o\0o\0t\0O\0r\0d\0e\0r\0" in variables[0].read_bytes()
 
         boot = _boot_of(lab, one)
-        assert boot == _boot_of(lab, other)
+        assert boot != _boot_of(lab, other)  # Linux draws it when it is asked for the first time: after the fork
         with suppress(LabError):  # the answer may be lost
             _ask(lab, one, "reboot -f")
         wait_until(
