@@ -10,13 +10,13 @@ import contextlib
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
 from lab_home import LabCommand
 
 from wsklab.deadline import Deadline
+from wsklab.domain_xml import NO_TIMER_CHECK
 from wsklab.image.store import Image
 from wsklab.network import guest_cmdline
 from wsklab.process import run
@@ -30,9 +30,17 @@ _SWITCH = """\
 # switch on|off|cycle
 cd {place} || exit 1
 echo "$1" >>switch.log
-alive() {{ [ -s qemu.pid ] && kill -0 "$(cat qemu.pid)" 2>/dev/null; }}
-off() {{ alive && kill -9 "$(cat qemu.pid)"; while alive; do sleep 0.1; done; }}
-on() {{ alive || nsenter --net={netns} {qemu} -daemonize -pidfile qemu.pid >qemu.log 2>&1; }}
+alive() {{ [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }}
+off() {{
+    touch off
+    while alive machine.pid; do alive qemu.pid && kill -9 "$(cat qemu.pid)"; sleep 0.1; done
+}}
+on() {{
+    alive machine.pid && return
+    rm -f off qemu.pid
+    setsid nsenter --net={netns} ./machine >qemu.log 2>&1 </dev/null &
+    until alive qemu.pid; do sleep 0.1; done
+}}
 case $1 in
 on) on ;;
 off) off ;;
@@ -48,6 +56,15 @@ def _copy_with_journal(image: Path, disk: Path) -> None:
     tools = ("qemu-img", "convert", "-O", "raw", str(image), str(disk)), ("tune2fs", "-O", "has_journal", str(disk))
     for argv in tools:
         run(argv, deadline=Deadline.after(120))
+
+
+# A restart is a new QEMU: in an old one, a kernel that is unpacked where code was translated before takes minutes of
+# processor time (QEMU 7.2, TCG).
+_MACHINE = """\
+#!/bin/sh
+echo $$ >machine.pid
+while [ ! -e off ]; do {qemu} -no-reboot -pidfile qemu.pid; done
+"""
 
 
 class BenchMachine:
@@ -78,13 +95,15 @@ class BenchMachine:
         qemu = (
             "qemu-system-x86_64 -nodefaults -display none -machine q35 -accel tcg,thread=multi "
             f"-cpu {profile.cpu_model} -smp 1 -m {profile.memory_mib} -kernel {image.kernel} -initrd {image.initrd} "
-            f"-append {shlex.quote(f'{image.cmdline} {guest_cmdline(ADDRESS)}')} "
+            f"-append {shlex.quote(f'{image.cmdline} {NO_TIMER_CHECK} {guest_cmdline(ADDRESS)}')} "
             f"-drive file={disk},if=none,id=d,format=raw,cache=unsafe -device virtio-blk-pci,drive=d "
             "-netdev tap,id=n,ifname=tap0,script=no,downscript=no -device virtio-net-pci,netdev=n "
             f"-device virtio-rng-pci -serial file:{place / 'console.log'} -monitor none"
         )
-        self.switch.write_text(_SWITCH.format(place=place, netns=self.netns, qemu=qemu))
-        self.switch.chmod(0o755)
+        self.switch.write_text(_SWITCH.format(place=place, netns=self.netns))
+        (place / "machine").write_text(_MACHINE.format(qemu=qemu))
+        for script in (self.switch, place / "machine"):
+            script.chmod(0o755)
 
     @property
     def inside(self) -> list[str]:
@@ -110,8 +129,7 @@ class BenchMachine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.pid is not None:
-            os.kill(self.pid, signal.SIGKILL)
+        subprocess.run([self.switch, "off"], check=True, timeout=20)
         assert self._holder.stdin is not None
         self._holder.stdin.close()
         self._holder.wait(10)
