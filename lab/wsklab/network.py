@@ -236,19 +236,22 @@ class Wires:
         Raises:
             HostCommandError: `dnsmasq` says why.
         """
-        words = ["--conf-file=/dev/null", "--port=0", "--leasefile-ro", "--pid-file=", f"--interface={name}"]
+        words = ["--conf-file=/dev/null", "--port=0", "--leasefile-ro", f"--interface={name}"]
         words += ["--bind-interfaces", "--except-interface=lo", "--no-ping", "--dhcp-authoritative", "--no-hosts"]
         words += [f"--dhcp-range={WIRE_GUEST},{WIRE_GUEST},255.255.255.0,infinite"]
         words += ["--dhcp-option=option:router", "--dhcp-option=option:dns-server"]  # there is neither
-        self._inside("ip", "netns", "exec", name, "dnsmasq", *words)
+        self._inside("ip", "netns", "exec", name, "dnsmasq", *words, f"--pid-file=/run/{name}.pid")
 
     def remove(self, name: str) -> None:
         """Take both away, and what serves there; no error when they are gone."""
         if name not in self.names():
             return
-        served = self._inside("ip", "netns", "pids", name, check=False).stdout.split()
-        if served:
-            self._inside("kill", "--", *served, check=False)
+        serves = Path(f"/proc/{self.holder}/root/run/{name}.pid")
+        if serves.exists():
+            # its own word for its number may be an old one: that is asked of the namespace
+            servants = self._inside("ip", "netns", "pids", name, check=False).stdout.split()
+            self._inside("kill", "--", *servants, check=False)
+            serves.unlink(missing_ok=True)
         # the namespace takes the tap with it, unless that was never plugged in
         self._ip("link", "delete", "dev", name, check=False)
         self._ip("netns", "delete", name, check=False)
