@@ -30,7 +30,9 @@ def debug_case(cli: Runtime, name: str, profiles: list[str], driver: Path | None
     wanted = profiles or list(cli.config().guests)[:1]
     if len(wanted) != 1:
         raise UsageError("a case is debugged on one guest", why=f"{len(wanted)} profiles were named", fix="name one")
-    wishes = {"cases": (name,), "keep_all": True, "again": False, "live": True, "allow_unimplemented": True}
+    # whoever names one case wants that one, even if it can crash its guest
+    wishes = {"cases": (name,), "hazard": True, "keep_all": True, "again": False, "live": True}
+    wishes["allow_unimplemented"] = True
     sizes: dict[str, str | None] = {"workers": "0", "guests_each": "1"}
     document = perform(cli, wanted, sizes, driver, wishes, ["-s", *pytest_args], "off")
     cli.output.document(document.model_dump(mode="json", by_alias=True))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wsklab.profile import GuestProfile
-    from wsklab.results.model import RunDocument
+    from wsklab.results.model import CaseResult, RunDocument
     from wsklab.run_guests import RunDrivers
 
 __all__ = ["perform", "register"]
@@ -163,7 +163,7 @@ def perform(
                     lab,
                     pytest_args,
                     options=_again(cli, driver, service, verifier),
-                    flags=[*(["--hazard"] if wishes["hazard"] else []), *(f"--trace={text}" for text in trace)],
+                    flags=[*(["--hazard"] if wishes.get("hazard") else []), *(f"--trace={text}" for text in trace)],
                 ),
             },
             pytest_args=pytest_args,
@@ -223,20 +223,14 @@ def show_matrix(cli: Runtime, document: RunDocument) -> None:
         seen = "seen for the first time" if crash.is_new else f"{crash.count} since {crash.first_seen}"
         cli.output.line(f"crash {crash.bucket} ({seen}): {', '.join(crash.cases)}")
     cli.output.line(f"results: {document.results_dir}")
-    for line in _where_evidence_is(document):
+    for line in _where_evidence_is(cli.services.cases(document), Path(document.results_dir)):
         cli.output.line(line)
     cli.output.line(f"run {document.run_id}: {document.wall_s:.1f} s, exit code {document.exit_code}")
 
 
-def _where_evidence_is(document: RunDocument) -> list[str]:
+def _where_evidence_is(cases: Sequence[CaseResult], results: Path) -> list[str]:
     """A line for each case that left evidence: how it ended, and the folder below the results."""
-    from wsklab.results.store import load_run
-
-    place = Path(document.results_dir)
-    try:
-        cases = [case for case in load_run(place.parent, place.name).cases if case.evidence]
-    except UsageError as error:
-        return [f"evidence: {error.message}"]
-    lines = [f"  {case.outcome}: {case.profile} {case.case}: {case.evidence}/reproduce.sh" for case in cases[:_SHOWN]]
-    more = len(cases) - len(lines)
-    return [*lines, *([f"  and {more} more: {place / 'results.jsonl'}"] if more else [])]
+    found = [case for case in cases if case.evidence]
+    lines = [f"  {case.outcome}: {case.profile} {case.case}: {case.evidence}/reproduce.sh" for case in found[:_SHOWN]]
+    more = len(found) - len(lines)
+    return [*lines, *([f"  and {more} more: {results / 'results.jsonl'}"] if more else [])]
