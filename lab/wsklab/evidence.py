@@ -38,9 +38,11 @@ _DUMP_S: Final = 120.0
 #: Ending a trace session and copying its file.
 _TRACE_S: Final = 30.0
 
+# Where the drivers were loaded was said long before: without it a fault is in no module.
 _WINE_LOG: Final = (
-    "linux: cat $(ls -t /var/log/wsklab/crash-*.log 2>/dev/null | head -n 1) /dev/null | tail -c 40000; "
-    "tail -c 8000 /var/log/wsklab/wine.log"
+    "linux: cd /var/log/wsklab; "
+    """grep -a 'Loaded L"[^"]*\\(\\.sys\\|ntoskrnl\\.exe\\)"' wine.log | cut -c 1-300 | tail -n 40; """
+    "cat $(ls -t crash-*.log 2>/dev/null | head -n 1) /dev/null | tail -c 40000; tail -c 8000 wine.log"
 )
 _WINDOWS_LOG: Final = "wevtutil qe System /c:200 /rd:true /f:text"
 

@@ -60,9 +60,7 @@ def incident(lab: LabCommand, tmp_path: Path) -> Iterator[Incident]:
     """A run in the middle of its victim."""
     made = Incident(lab, tmp_path / "run")
     yield made
-    if made.child.poll() is None:
-        made.child.terminate()
-        made.child.wait(120)
+    made.stop()
 
 
 def overcame(incident: Incident, cause: str, words: str) -> dict[str, Any]:

@@ -34,8 +34,18 @@ class Incident:
                 lab.argv(*words), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environ, cwd=place,
                 start_new_session=True,
             )  # fmt: skip
-        self.guest, worker = wait_until(self._caught, Deadline.after(300), what="the victim").split()
+        try:
+            self.guest, worker = wait_until(self._caught, Deadline.after(900), what="the victim").split()
+        except BaseException:
+            self.stop()  # or it would be in the way of whatever comes next
+            raise
         self.worker = int(worker)
+
+    def stop(self) -> None:
+        """End a run that is still going on, as Ctrl-C does."""
+        if self.child.poll() is None:
+            self.child.terminate()
+            self.child.wait(120)
 
     def _caught(self) -> str | NotYet:
         assert self.child.poll() is None, (self.place / "err").read_text()[-3000:]
@@ -46,7 +56,7 @@ class Incident:
         """Let the victim pass."""
         (self.place / "go").touch()
 
-    def end(self, seconds: float = 300) -> tuple[int, dict[str, Any]]:
+    def end(self, seconds: float = 900) -> tuple[int, dict[str, Any]]:
         """The exit code and the document; nothing of the run is left."""
         code = self.child.wait(seconds)
         text = (self.place / "out").read_text()

@@ -22,7 +22,9 @@ from wsklab.evidence import _WINE_LOG, Collector
 from wsklab.guest import Guest, GuestRecord
 from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
 from wsklab.lease_protocol import lost_mark
+from wsklab.process import run
 from wsklab.pytest_plugin.death_watch import DeathWatch
+from wsklab.wine_crash import find_wine_crash
 
 _LOG = (
     '0024:trace:loaddll:build_module Loaded L"C:\\\\wsklab\\\\wsklab-a4ac.sys" at 00000000021A0000: native\n'
@@ -130,6 +132,20 @@ def test_the_log_of_windows_comes_by_the_agent_when_ssh_is_gone(
     Collector(Timeouts(scale=1.0)).collect(guest, None, folder, capture=None)
     assert "events.txt: by guest agent, because SSH failed" in (folder / "sources.txt").read_text()
     assert "guest-exec" in agent.asked
+
+
+def test_a_driver_that_was_loaded_long_ago_is_named(tmp_path: Path) -> None:
+    """Its log has grown since; the command brings the line that tells where it is."""
+    load, fault = _LOG.splitlines(keepends=True)
+    traces = "00c4:trace:seh:dispatch_exception rax=0\n" * 20000
+    (tmp_path / "wine.log").write_text(load + traces + fault)
+    (tmp_path / "crash-1.log").write_text((traces + fault)[-131072:])
+    command = _WINE_LOG.removeprefix("linux: ").replace("/var/log/wsklab", str(tmp_path))
+    said = run(["sh", "-c", command], deadline=Deadline.after(30)).stdout
+    assert len(said) < 1 << 16
+    crash = find_wine_crash(said)
+    assert crash is not None
+    assert (crash.module, crash.offset) == ("wsklab-a4ac.sys", 0x6ACD)
 
 
 def test_a_dead_kernel_is_asked_nothing(guest: Guest, agent: Agent, tmp_path: Path) -> None:
