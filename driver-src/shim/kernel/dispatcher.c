@@ -140,9 +140,10 @@ NTSTATUS DispatcherWait(const char *function, DISPATCHER_HEADER *const *objects,
 }
 
 static NTSTATUS Wait(const char *function, PVOID *objects, ULONG count, WAIT_TYPE type, KPROCESSOR_MODE mode, PLARGE_INTEGER timeout) {
-    const SHIM_THREAD *self = ThreadSelf();
+    SHIM_THREAD *self = ThreadSelf();
     BOOLEAN poll = timeout != NULL && timeout->QuadPart == 0;
 
+    self->WaitsNext = FALSE;
     if (poll) {
         ShimRequireIrql(function, DISPATCH_LEVEL);
     } else {
@@ -203,6 +204,7 @@ LONG NTAPI KeSetEvent(PRKEVENT Event, KPRIORITY Increment, BOOLEAN Wait) {
     Event->Header.SignalState = 1;
     DispatcherSignal(&Event->Header);
     SchedUnlock();
+    ThreadSelf()->WaitsNext = Wait;
     return previous;
 }
 

@@ -83,6 +83,7 @@ struct _KTHREAD {
     PACCESS_TOKEN Impersonates; /* NULL: itself */
 
     KIRQL Irql;
+    BOOLEAN WaitsNext; /* KeSetEvent was told that a wait follows, and has kept the dispatcher for it */
     HELD_LOCK Held[MAX_HELD];
     ULONG HeldCount;
     SHIM_CALLOUT *Callout; /* innermost */

@@ -36,6 +36,9 @@ KIRQL NTAPI KeGetCurrentIrql(VOID) {
 void ShimRequireIrql(const char *function, KIRQL maximum) {
     const SHIM_THREAD *self = ThreadSelf();
 
+    if (self->WaitsNext) {
+        ShimAbort("set-event-wait", "%s right after KeSetEvent with Wait: the wait has to come first", function);
+    }
     if (self->Irql > maximum) {
         ShimAbort("irql", "%s at IRQL %u; allowed: %u and below", function, self->Irql, maximum);
     }
@@ -121,6 +124,9 @@ void ShimCalloutEnd(SHIM_CALLOUT *callout) {
     if (self->Callout != callout) {
         ShimAbort("callout", "the end of %s, but inside is %s", callout->What,
                   self->Callout != NULL ? self->Callout->What : "nothing");
+    }
+    if (self->WaitsNext) {
+        ShimAbort("set-event-wait", "%s returned after KeSetEvent with Wait, and without the wait", callout->What);
     }
     if (self->HeldCount > 0) {
         ShimAbort("lock-leaked", "%s returned with a spin lock held", callout->What);

@@ -83,6 +83,8 @@
     X(SemaphoreTooFar, "semaphore")                                                                                                \
     X(ThreadInProcess, "thread-process")                                                                                           \
     X(WaitForMany, "wait-count")                                                                                                   \
+    X(SetEventAndGoOn, "set-event-wait")                                                                                           \
+    X(SetEventAndReturn, "set-event-wait")                                                                                         \
     X(OldPool2, "not-there")                                                                                                       \
     X(TerminateInCompletion, "callout")                                                                                            \
     X(LeakReference, "leak-object")                                                                                                \

@@ -57,6 +57,17 @@ VOID PassiveFunctionRaised(REQUEST *r) {
     StartThread(SleepingThread, TRUE);
 }
 
+VOID SetEventAndGoOn(REQUEST *r) {
+    UNREFERENCED_PARAMETER(r);
+    KeSetEvent(&g_Event, IO_NO_INCREMENT, TRUE);
+    Sleep(1);
+}
+
+VOID SetEventAndReturn(REQUEST *r) {
+    UNREFERENCED_PARAMETER(r);
+    KeSetEvent(&g_Event, IO_NO_INCREMENT, TRUE);
+}
+
 VOID RaiseDown(REQUEST *r) {
     KIRQL irql;
     UNREFERENCED_PARAMETER(r);
