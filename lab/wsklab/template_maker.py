@@ -44,6 +44,8 @@ _FORMAT: Final = 1
 _WAKE_S: Final = 5.0
 _FREEZE_S: Final = 10.0
 _DEPLOY_S: Final = 30.0
+# For each GiB of memory.
+_COPY_S: Final = 30.0
 
 
 class Starts:
@@ -210,7 +212,7 @@ class TemplateMaker:
             guest.wait_ready(deadline, ready_check=profile.ready_check)
             # not for the clock, which is right: so that every fork finds the program in its memory
             wake_guest(guest, deadline)
-            self._freeze(guest, image, work)
+            self._freeze(guest, profile, image, work)
 
     def _make_prepared(
         self, profile: GuestProfile, image: Image, claim: Claim, work: Path, package: DriverPackage
@@ -221,7 +223,7 @@ class TemplateMaker:
                 self.ensure_network()  # the base may be older than the network
             self._check_room(profile)
             memory = work / "memory"
-            run(["cp", "--sparse=always", str(base.memory), str(memory)], deadline=self.factory.timeouts.after(30))
+            run(["cp", "--sparse=always", str(base.memory), str(memory)], deadline=self._copying(profile))
             self._let_qemu_in(memory)
             guest = self.factory.create(profile, image, claim, self.plan(base, MemoryFile(path=memory, shared=True)))
             with self.starts.hidden(guest, self.factory.slots):
@@ -233,9 +235,9 @@ class TemplateMaker:
                         with DeviceClient.open(channel, timeouts.after(_WAKE_S), command=f"{WSKCTL} stdio"):
                             pass  # it has answered hello
                 wake_guest(guest, timeouts.after(_WAKE_S))
-                self._freeze(guest, image, work)
+                self._freeze(guest, profile, image, work)
 
-    def _freeze(self, guest: Guest, image: Image, work: Path) -> None:
+    def _freeze(self, guest: Guest, profile: GuestProfile, image: Image, work: Path) -> None:
         """Stop the guest for ever and keep what it was."""
         timeouts = self.factory.timeouts
         died = guest.console.contains(r"Kernel panic|driver host (died|ended)|service process died")
@@ -247,10 +249,14 @@ class TemplateMaker:
         guest.domain.suspend()
         guest.domain.freeze(work / "state", timeouts.after(_FREEZE_S))
         guest.domain.destroy()
-        qemu_img.flatten(guest.directory / "overlay.qcow2", image.disk, work / "disk.qcow2", timeouts.after(30))
+        qemu_img.flatten(guest.directory / "overlay.qcow2", image.disk, work / "disk.qcow2", self._copying(profile))
         shutil.copyfile(guest.console.path, work / "console.log")
         # pages that the guest never wrote take no room on the disk any more
-        run(["fallocate", "--dig-holes", str(work / "memory")], deadline=timeouts.after(30))
+        run(["fallocate", "--dig-holes", str(work / "memory")], deadline=self._copying(profile))
+
+    def _copying(self, profile: GuestProfile) -> Deadline:
+        """Time for reading or writing everything that a guest has in its memory, or as much on its disk, once."""
+        return self.factory.timeouts.after(_COPY_S * max(profile.memory_mib / 1024, 1.0))
 
     def _memory(self, profile: GuestProfile, work: Path) -> MemoryFile:
         """A file for a guest's memory, with its room promised: a full disk would kill QEMU in the middle (SIGBUS)."""
