@@ -53,7 +53,8 @@ class Rehearsal:
         options = {"home": self.root, "mode": mode, "acceleration": "tcg", "vcpus_per_core": 64}
         config = load_config(options=options, environ={}, file=None, folder=self.place, user_home=self.place)
         made = _Lab(config)
-        made.patience = Limits(dialog_s=dialog_s, hang_s=hang_s)
+        # the stand-in starts a kernel before it asks: minutes on a busy host; and a pressed key is life on the screen
+        made.patience = Limits(dialog_s=dialog_s, hang_s=hang_s, prompt_s=min(dialog_s, 60))
         return made
 
     def profile(self, firmware: Firmware) -> GuestProfile:

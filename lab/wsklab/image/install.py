@@ -237,7 +237,7 @@ class Installer:
         wanted = self.limits or Limits()
         limits = replace(wanted, dialog_s=wanted.dialog_s * scale, hang_s=wanted.hang_s * scale)
         watch = InstallationWatch(state.token, recipe_of(bake.profile).stages, limits)
-        keys = None if self.medium.boot_patch is not None else KeyPresses(bake.profile.firmware, scale)
+        keys = None if self.medium.boot_patch is not None else KeyPresses(bake.profile.firmware, scale, wanted.prompt_s)
         screen = _Screen(guest)
         with _events(self.factory) as events:
             try:

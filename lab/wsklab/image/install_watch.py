@@ -52,11 +52,13 @@ class Limits:
         dialog_s: nothing changes on the screen and on the disk before Windows runs: a dialog is open.
         hang_s: no sign of life at all.
         restarts: more of them than any installation needs.
+        prompt_s: how long after the firmware's word a medium's loader may still ask for a key.
     """
 
     dialog_s: float = 300
     hang_s: float = 900
     restarts: int = 12
+    prompt_s: float = _PROMPT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,10 +190,12 @@ class KeyPresses:
     Attributes:
         firmware: the guest's.
         scale: how much slower than KVM the guest is.
+        prompt_s: see `Limits`; for KVM.
     """
 
     firmware: str
     scale: float = 1.0
+    prompt_s: float = _PROMPT_S
     _seen_at: float | None = None
 
     def due(self, sample: Sample) -> bool:
@@ -201,6 +205,6 @@ class KeyPresses:
         if self._seen_at is None and _FROM_DISC.search(sample.console):
             self._seen_at = sample.at_s
         if self._seen_at is not None:
-            return sample.at_s <= self._seen_at + _PROMPT_S * self.scale
+            return sample.at_s <= self._seen_at + self.prompt_s * self.scale
         first, last = _BLIND_S
         return not _FIRMWARE.search(sample.console) and first * self.scale <= sample.at_s <= last * self.scale
