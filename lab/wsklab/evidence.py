@@ -38,11 +38,12 @@ _DUMP_S: Final = 120.0
 #: Ending a trace session and copying its file.
 _TRACE_S: Final = 30.0
 
-# Where the drivers were loaded was said long before: without it a fault is in no module.
+# Where the drivers were loaded was said long before: without it a fault is in no module. On a busy host each process
+# that an emulated guest starts costs the better part of a second, so they are few.
 _WINE_LOG: Final = (
     "linux: cd /var/log/wsklab; "
-    """grep -a 'Loaded L"[^"]*\\(\\.sys\\|ntoskrnl\\.exe\\)"' wine.log | cut -c 1-300 | tail -n 40; """
-    "cat $(ls -t crash-*.log 2>/dev/null | head -n 1) /dev/null | tail -c 40000; tail -c 8000 wine.log"
+    """grep -aEm 200 ' Loaded L"[^"]*(\\.sys|ntoskrnl\\.exe)"' wine.log; """
+    """set -- $(ls -t crash-*.log 2>/dev/null); tail -c 30000 "$1" 2>/dev/null; tail -c 8000 wine.log"""
 )
 _WINDOWS_LOG: Final = "wevtutil qe System /c:200 /rd:true /f:text"
 
