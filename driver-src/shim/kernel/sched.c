@@ -36,8 +36,9 @@ static ULONG64 g_Trace;
 static ULONG g_Jumps; /* since a descriptor was readable */
 static ULONG64 g_Base; /* plain mode: the host's clock at the start */
 
-/* Both clocks begin here: a time is then far from every address, which matters to the scanner of outputs. */
-#define BEGINNING (1000 * NANOSECONDS)
+/* Both clocks begin here, which matters to the scanner of outputs: a time is beyond every address, and its upper half with
+ * a thread's number behind it is no address either: too far inside one of AddressSanitizer's regions. */
+#define BEGINNING (1000000000 * NANOSECONDS)
 
 static BOOLEAN IsReady(const SHIM_THREAD *thread);
 static void SwitchTo(SHIM_THREAD *self, SHIM_THREAD *next);
