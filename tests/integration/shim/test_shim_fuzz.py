@@ -43,7 +43,7 @@ def test_sequences(folder: Path, tmp_path: Path, target: str) -> None:
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=120 + RUNS * _SECONDS_PER_RUN,
+        timeout=120 + (known + RUNS) * _SECONDS_PER_RUN,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-8000:]
