@@ -128,6 +128,9 @@ def test_qemu_stands_still_for_a_while(incident: Incident) -> None:
 
 def test_the_guest_s_disk_cannot_grow(home: Path, lab: LabCommand, tmp_path: Path) -> None:
     """The overlay's file system is full: QEMU stops the guest; the host is full, no driver hung."""
+    lab.ok("gc", "--json")  # a daemon of before would not see what is mounted now
+    without_holder(lab)
+    (home / "guests").mkdir(exist_ok=True)
     run(["mount", "-t", "tmpfs", "-o", "size=900m", "none", home / "guests"], deadline=Deadline.after(10))
     try:
         incident = Incident(lab, tmp_path / "run")
