@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 _TRACE_S = 60.0
 # How long guests in the making get to be removed.
 _CLOSE_S = 30.0
+# The longest that a guest in the making is awaited, whose own steps all have deadlines: another is begun then.
+_COMING_S = 600.0
 # How often each guest's processor time is looked at, and for how long it is remembered that it stood still.
 _PULSE_S = 2.0
 _REMEMBERED_S = 90.0
@@ -194,7 +196,7 @@ class GuestPool:
         """A guest that was begun for whoever asks next; waits for one that is on its way."""
         with self._idle:
             ready = self._ready.setdefault(profile, [])
-            self._idle.wait_for(lambda: ready or not self._coming[profile] or self._closed.is_set())
+            self._idle.wait_for(lambda: ready or not self._coming[profile] or self._closed.is_set(), timeout=_COMING_S)
             return ready.pop() if ready and not self._closed.is_set() else None
 
     def _take_spare(self, profile: str) -> GuestHandle | None:
@@ -206,7 +208,8 @@ class GuestPool:
             with self._idle:
                 waiting = self._spares.setdefault(profile, [])
                 self._idle.wait_for(
-                    lambda: self._spares[profile] or profile not in self._resting or self._closed.is_set()
+                    lambda: self._spares[profile] or profile not in self._resting or self._closed.is_set(),
+                    timeout=_COMING_S,
                 )
                 handle = waiting.pop() if waiting and not self._closed.is_set() else None
                 guest = self._guests.get(handle.name) if handle is not None else None
