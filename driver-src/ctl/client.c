@@ -258,7 +258,7 @@ void LedgerMembers(TEXT *line, const WSKLAB_LEDGER *ledger)
         "issued", "completed", "outstanding", "lost", "late", "not_started", "irps_allocated", "irps_freed",
         "mdls_allocated", "mdls_freed", "pool_allocations", "pool_frees", "pool_bytes", "sockets_opened",
         "sockets_closed", "captures", "releases", "events_recorded", "events_dropped", "operations_held",
-        "waits_pending", "callbacks", "objects_made", "objects_released",
+        "waits_pending", "callbacks", "objects_made", "objects_released", "irps_kept",
     };
     const uint64_t *values = (const uint64_t *)ledger;
     size_t index;

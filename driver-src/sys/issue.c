@@ -477,6 +477,11 @@ _Use_decl_annotations_ VOID OperationContinueInCallback(CLIENT *Client, ULONG Op
     OperationDereference(operation);
 }
 
+/* What an operation that is lost keeps of ours; a forwarded request's IRP is somebody else's. */
+static LONG64 OwnIrps(const OPERATION *Operation) {
+    return Operation->Submit.irp_source != WSKLAB_IRP_FORWARDED ? 1 : 0;
+}
+
 _Use_decl_annotations_ VOID OperationGraceOver(OPERATION *Operation) {
     CLIENT *client = Operation->Client;
     BOOLEAN lost = FALSE;
@@ -492,8 +497,8 @@ _Use_decl_annotations_ VOID OperationGraceOver(OPERATION *Operation) {
     if (!lost) {
         return;
     }
-    LogLine("client %u: operation %u (function %u) returned a failure and was never completed; its IRP is kept\n", client->Id,
-            Operation->Submit.op_id, Operation->Submit.function);
+    LogLine("client %u: operation %u (function %u) returned a failure and was never completed%s\n", client->Id,
+            Operation->Submit.op_id, Operation->Submit.function, OwnIrps(Operation) ? "; its IRP is kept" : "");
     if (Operation->Socket != NULL) {
         SocketCountOutstanding(Operation->Socket, -1);
         if (Operation->Submit.function == WSKLAB_FN_CLOSE && OperationSettle(Operation)) {
@@ -505,6 +510,7 @@ _Use_decl_annotations_ VOID OperationGraceOver(OPERATION *Operation) {
     LeaveProvider(Operation);
     Unbind(Operation);
     LedgerAddTwo(&client->Ledger, LEDGER_COUNT(outstanding), -1, LEDGER_COUNT(lost), 1);
+    LedgerAdd(&client->Ledger, LEDGER_COUNT(irps_kept), OwnIrps(Operation));
     RecordEvent(Operation, WSKLAB_EVENT_LOST, STATUS_SUCCESS, 0);
     ForwardLost(Operation);
     OperationContinue(client, Operation->Submit.then_op, FALSE);
@@ -534,6 +540,7 @@ _Use_decl_annotations_ VOID OperationCompleted(OPERATION *Operation) {
     if (late) {
         LedgerAddTwo(&client->Ledger, LEDGER_COUNT(lost), -1, LEDGER_COUNT(completed), 1);
         LedgerAdd(&client->Ledger, LEDGER_COUNT(late), 1);
+        LedgerAdd(&client->Ledger, LEDGER_COUNT(irps_kept), -OwnIrps(Operation));
     }
     if (final) {
         Final(Operation);

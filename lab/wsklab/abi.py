@@ -312,7 +312,8 @@ _LAYOUT: tuple[tuple[str, str], ...] = (
         "issued u64, completed u64, outstanding u64, lost u64, late u64, not_started u64, irps_allocated u64,"
         "irps_freed u64, mdls_allocated u64, mdls_freed u64, pool_allocations u64, pool_frees u64, pool_bytes u64,"
         "sockets_opened u64, sockets_closed u64, captures u64, releases u64, events_recorded u64, events_dropped u64,"
-        "operations_held u64, waits_pending u64, callbacks u64, objects_made u64, objects_released u64",
+        "operations_held u64, waits_pending u64, callbacks u64, objects_made u64, objects_released u64,"
+        "irps_kept u64",
     ),
     ("LEDGERS", "client LEDGER, driver LEDGER"),
     ("DRAIN", "header HEADER, timeout_ms u32, reserved u32"),

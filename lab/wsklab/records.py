@@ -306,6 +306,7 @@ class Ledger:
     callbacks: int
     objects_made: int
     objects_released: int
+    irps_kept: int
 
     @property
     def balanced(self) -> bool:
