@@ -13,10 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wsklab.config import MAX_GUESTS_EACH
 from wsklab.errors import HostFull
 from wsklab.lease import SlotClaim
 
-__all__ = ["Limits", "Room", "fitting", "require_room", "workers_for"]
+__all__ = ["Limits", "Room", "fitting", "require_room", "shims_for", "workers_for"]
 
 #: What QEMU itself takes beside the guest's memory, in MiB (translation cache of 128 MiB included).
 _OVERHEAD_MIB = 192
@@ -191,3 +192,8 @@ def workers_for(shared_leases: Sequence[int], cores: int) -> int:
         cores: processors of the host; each serves two workers.
     """
     return max(len(shared_leases), min(sum(shared_leases), 2 * cores))
+
+
+def shims_for(workers: int, profiles: int) -> int:
+    """How many guests of each of so many shim profiles give each worker its own, as far as a run may have them."""
+    return max(1, min(-(-workers // profiles), MAX_GUESTS_EACH))

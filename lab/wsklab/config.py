@@ -26,6 +26,7 @@ from wsklab.machine_config import MachineConfig, PowerConfig
 __all__ = [
     "ENVIRONMENT_PREFIX",
     "LOCAL_HOST",
+    "MAX_GUESTS_EACH",
     "RESERVED_ENVIRONMENT",
     "SYSTEM_HOME",
     "AccelerationSetting",
@@ -47,6 +48,8 @@ RESERVED_ENVIRONMENT = "WSKLAB_INTERNAL_"
 SYSTEM_HOME = Path("/var/lib/wsklab")
 #: The name of the host that the lab itself is on, beside those of the setting `hosts`.
 LOCAL_HOST = "local"
+#: Guests that a run may have of one profile.
+MAX_GUESTS_EACH = 16
 
 
 class ModeSetting(enum.StrEnum):
@@ -178,8 +181,10 @@ class LabConfig(BaseModel):
         min_length=1,
         description="Profiles that `wsklab run` uses without --guest.",
     )
-    guests_each: Annotated[int, Field(ge=1, le=16)] | Literal["auto"] = Field(
-        default=1, description="Guests of each profile in a run; auto: as many as cores and memory allow."
+    guests_each: Annotated[int, Field(ge=1, le=MAX_GUESTS_EACH)] | Literal["auto"] = Field(
+        default=1,
+        description="Guests of each profile in a run; auto: as many as cores and memory allow. Without it a run on "
+        "nothing but shim guests gives each worker its own.",
     )
     workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = Field(
         default="auto",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wsklab.admission import Limits, Room, fitting, require_room, workers_for
+from wsklab.admission import Limits, Room, fitting, require_room, shims_for, workers_for
 from wsklab.errors import HostFull
 from wsklab.lease import SlotClaim
 
@@ -122,6 +122,14 @@ def test_how_many_fit(profiles: int, there: int, each: int) -> None:
 def test_how_many_workers(carries: list[int], cores: int, workers: int) -> None:
     """One for each guest at least, as many as the guests carry at most, and two for each core in between."""
     assert workers_for(carries, cores) == workers
+
+
+@pytest.mark.parametrize(
+    ("workers", "profiles", "each"), [(0, 1, 1), (1, 1, 1), (4, 1, 4), (4, 2, 2), (5, 2, 3), (1, 3, 1), (64, 1, 16)]
+)
+def test_each_worker_gets_its_own_shim_guest(workers: int, profiles: int, each: int) -> None:
+    """Never none, and never more than a run may have of one profile."""
+    assert shims_for(workers, profiles) == each
 
 
 def test_this_host_can_be_measured(tmp_path: Path) -> None:

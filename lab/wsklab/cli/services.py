@@ -388,8 +388,12 @@ class Services:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def sizes(self, lab: Lab, profiles: Sequence[GuestProfile]) -> tuple[int, int]:
-        """Guests of each profile and workers of a run, as the settings say or as this host allows."""
-        from wsklab.admission import Room, fitting, workers_for
+        """Guests of each profile and workers of a run, as the settings say or as this host allows.
+
+        A shim guest is a process: where a run has no others and nobody said how many, each worker gets its own, and a
+        driver that dies takes no case of another worker with it.
+        """
+        from wsklab.admission import Room, fitting, shims_for, workers_for
         from wsklab.lease import SlotClaim
 
         room = Room.of_host(lab.home.root)
@@ -399,7 +403,10 @@ class Services:
             each = fitting(room, wanted, lab.slots.claims(), lab.limits)
         workers = lab.config.workers
         carries = [profile.shared_leases for profile in profiles] * each
-        return each, workers_for(carries, room.cores) if workers == "auto" else workers
+        workers = workers_for(carries, room.cores) if workers == "auto" else workers
+        if "guests_each" not in lab.config.model_fields_set and all(profile.kind == "shim" for profile in profiles):
+            each = shims_for(workers, len(profiles))
+        return each, workers
 
     def run_suite(
         self,
