@@ -54,6 +54,7 @@ typedef struct CLIENT {
     REGISTRATION Registration;
     NMR Nmr;
 
+    ULONG64 NextStepNs; /* of the teardown; the keeper's alone */
     volatile LONG FileReferencesToDrop; /* by the keeper: the last one must be dropped at PASSIVE_LEVEL */
     RING Ring;
     LEDGER Ledger;

@@ -47,7 +47,16 @@ static VOID AbandonUnstarted(CLIENT *Client) {
     } while (found != NULL);
 }
 
-/* An operation of our own. FALSE: no memory now; the next step tries again. */
+/*
+ * What failed at once is tried again after a pause, whoever wakes the keeper meanwhile: an operation that ends wakes it,
+ * one of ours too, and a client may have made millions of our own allocations fail.
+ */
+static BOOLEAN TryLater(CLIENT *Client) {
+    Client->NextStepNs = PlatformNow() + STEP_NS;
+    return FALSE;
+}
+
+/* An operation of our own. FALSE: no memory now; a later step tries again. */
 static BOOLEAN RunOwn(CLIENT *Client, WSKLAB_SUBMIT *Submit) {
     OPERATION *operation;
 
@@ -55,7 +64,7 @@ static BOOLEAN RunOwn(CLIENT *Client, WSKLAB_SUBMIT *Submit) {
     Submit->stack_count = 1;
     Submit->invoke_flags = WSKLAB_INVOKE_SUCCESS | WSKLAB_INVOKE_ERROR | WSKLAB_INVOKE_CANCEL;
     if (!NT_SUCCESS(OperationCreate(Client, Submit, NULL, TRUE, &operation))) {
-        return FALSE;
+        return TryLater(Client);
     }
     /* An internal operation is never refused; whatever it becomes, the tables tell. */
     (VOID)OperationLaunch(operation);
@@ -77,7 +86,10 @@ static BOOLEAN GiveBack(CLIENT *Client, ULONG Kind, const WSKLAB_SUBMIT *How) {
         WSKLAB_SUBMIT submit = *How;
         submit.object = object.Number;
         submit.socket = object.Socket;
-        if (object.Number == last || !RunOwn(Client, &submit)) {
+        if (object.Number == last) {
+            return TryLater(Client);
+        }
+        if (!RunOwn(Client, &submit)) {
             return FALSE;
         }
         last = object.Number;
@@ -209,7 +221,7 @@ static BOOLEAN Close(CLIENT *Client) {
             return FALSE;
         }
         if (SocketFirstOpen(Client, &total) == number) {
-            return FALSE; /* the close failed at once: not in a loop without a pause */
+            return TryLater(Client);
         }
     }
     CancelSocketless(Client);
@@ -233,9 +245,10 @@ _Use_decl_annotations_ VOID TeardownStep(CLIENT *Client, ULONG64 NowNs, ULONG64 
         return;
     }
     if (state == CLIENT_CLOSING) {
-        if (!Close(Client)) {
-            if (*NextNs > NowNs + STEP_NS) {
-                *NextNs = NowNs + STEP_NS;
+        if (NowNs < Client->NextStepNs || !Close(Client)) {
+            ULONG64 due = NowNs < Client->NextStepNs ? Client->NextStepNs : NowNs + STEP_NS;
+            if (*NextNs > due) {
+                *NextNs = due;
             }
             return;
         }

@@ -220,6 +220,18 @@ def test_closing_everything_survives_failures(wine: LocalWine, kind: Fault) -> N
         assert client.sockets() == ()
 
 
+def test_closing_everything_pauses_between_failures(wine: LocalWine) -> None:
+    """Endless failures are tried again about forty times a second, not as fast as the processor can; then it goes on."""
+    with wine.client() as client, wine.client() as other:
+        assert client.socket(Category.LISTEN).succeeded
+        client.faults(Fault.COMPLETION, deny=0xFFFFFFFF, clear=True)
+        result = other.quiesce(soon(1))
+        assert result.timed_out
+        assert 2 <= denied(client, Fault.COMPLETION) <= 100
+        assert not other.quiesce(soon(10)).timed_out
+        assert client.sockets() == ()
+
+
 def test_failures_end_with_their_handle(wine: LocalWine) -> None:
     """Endless failures are ended by closing the handle: nothing of the driver stays behind."""
     with wine.client() as client:
