@@ -4,7 +4,8 @@
 
 Sorts: named and generated (wrong providers), record (wrong reading), driver (wrong drivers); all without a word. Every
 mutant has to be killed by a case that names its rule, or to stand among the survivors of `mutants.toml` with the
-reason; a survivor that is killed has to leave that list. `--write` keeps the killing cases in that file. All of them
+reason; a survivor that is killed has to leave that list. Those that a case meets by chance stand in a list of their own,
+with the reason, and may end either way. `--write` keeps the killing cases in that file. All of them
 take hours: with `--kept` each outcome is written down as it comes, and a second start goes on where the first ended,
 as long as driver, shim and cases are the same.
 """
@@ -39,8 +40,8 @@ SORTS = ("named", "generated", "record", "driver")
 SLOW = frozenset({"test_connect.py::test_unanswered_connect", "test_inspect.py::test_abandoned_request"})
 
 HEAD = """\
-# What became of every mutant: see mutation.py, which checks this file and writes it (--write) but for the survivors and
-# the rules without a mutant. Of the drivers only the survivors are kept.
+# What became of every mutant: see mutation.py, which checks this file and writes it (--write) but for the survivors,
+# those that are killed by chance, and the rules without a mutant. Of the drivers only these are kept.
 """
 
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             broken = {killer.case for killer in found if killer.verdict != RuleVerdict.DEVIATION}
             bench = replace(bench, skipped=SLOW | broken, known=found)
             outcomes = _run(sort, chosen, bench, options)
-            failures += check(outcomes, table.get("survivors", {}))
+            failures += check(outcomes, table.get("survivors", {}), table.get("chance", {}))
             table[sort] = {**table.get(sort, {}), **{one.name: one.killers[0].case for one in outcomes if one.killers}}
             if options.write and options.only == "*" and options.slice == (0, 1):
                 known = {mutant.name for mutant in chosen}
@@ -131,10 +132,12 @@ def _run(sort: str, mutants: list[Mutant], bench: Bench, options: argparse.Names
     return outcomes
 
 
-def check(outcomes: Iterable[Outcome], survivors: Mapping[str, str]) -> list[str]:
+def check(outcomes: Iterable[Outcome], survivors: Mapping[str, str], chance: Mapping[str, str]) -> list[str]:
     """What is wrong, one sentence each."""
     found = []
     for outcome in outcomes:
+        if outcome.name in chance:
+            continue
         if not outcome.killers and outcome.name not in survivors:
             found.append(f"{outcome.name} survives: no case notices ({outcome.problem or 'nothing was said'})")
         if outcome.killers and outcome.name in survivors:
@@ -150,7 +153,7 @@ def load_table() -> dict[str, dict[str, str]]:
 def write_table(table: Mapping[str, Mapping[str, str]]) -> None:
     """Sections in a fixed order, names sorted."""
     lines = [HEAD]
-    for section in ("survivors", "without", *SORTS[:3]):
+    for section in ("survivors", "chance", "without", *SORTS[:3]):
         lines.append(f"[{section}]")
         lines += [f'"{name}" = "{said}"' for name, said in sorted(table.get(section, {}).items())]
         lines.append("")

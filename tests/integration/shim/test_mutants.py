@@ -32,6 +32,8 @@ def test_every_named_mutant_has_its_line() -> None:
     assert set(kept["named"]) | survivors == named
     assert set(kept["named"]) & survivors == set()
     assert all(kept["survivors"].values())
+    assert all(kept["chance"].values())
+    assert not kept["survivors"].keys() & kept["chance"].keys()
 
 
 def test_every_must_rule_has_a_mutant_that_is_killed() -> None:
