@@ -247,6 +247,21 @@ def test_the_guest_of_a_failed_case_stays(lab: LabCommand, tmp_path: Path) -> No
     _nothing_is_left(lab)
 
 
+def test_a_case_is_debugged_on_a_guest_that_stays(lab: LabCommand) -> None:
+    """`debug CASE`: run once, told live, and the guest is the user's, with the driver in it, although the case passed."""
+    case = "test_irp.py::test_ordinary_life_of_a_listener"
+    answer = Patient(lab.home, lab.folder).run("debug", case, "--guest", PROFILE, "--json", seconds=400)
+    assert answer.code == 0, answer
+    lines = (Path(answer.document["results_dir"]) / "results.jsonl").read_text().splitlines()
+    assert [(line["verdict"], line["second"]) for line in map(json.loads, lines)] == [("passed", None)]
+    (kept,) = answer.document["kept"]
+    assert lab.ok("list", "--json")["guests"][0]["name"] == kept["name"]
+    hello = lab.ok("exec", kept["name"], "--json", "--", r"C:\wsklab\wskctl.exe op hello")
+    assert hello["result"]["exit_code"] == 0
+    lab.ok("down", kept["name"], "--json")
+    _nothing_is_left(lab)
+
+
 # -- the daemon ----------------------------------------------------------------------------------
 
 
