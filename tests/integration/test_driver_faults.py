@@ -221,7 +221,7 @@ def test_closing_everything_survives_failures(wine: LocalWine, kind: Fault) -> N
 
 
 def test_closing_everything_pauses_between_failures(wine: LocalWine) -> None:
-    """Endless failures are tried again about forty times a second, not as fast as the processor can; then it goes on."""
+    """Endless failures are met about forty times a second, not as fast as the processor can; then it goes on."""
     with wine.client() as client, wine.client() as other:
         assert client.socket(Category.LISTEN).succeeded
         client.faults(Fault.COMPLETION, deny=0xFFFFFFFF, clear=True)

@@ -4,10 +4,10 @@
 
 Sorts: named and generated (wrong providers), record (wrong reading), driver (wrong drivers); all without a word. Every
 mutant has to be killed by a case that names its rule, or to stand among the survivors of `mutants.toml` with the
-reason; a survivor that is killed has to leave that list. Those that a case meets by chance stand in a list of their own,
-with the reason, and may end either way. `--write` keeps the killing cases in that file. All of them
-take hours: with `--kept` each outcome is written down as it comes, and a second start goes on where the first ended,
-as long as driver, shim and cases are the same.
+reason; a survivor that is killed has to leave that list. Those that a case meets by chance stand in a list of their
+own, with the reason, and may end either way. `--write` keeps the killing cases in that file. All of them take hours:
+with `--kept` each outcome is written down as it comes, and a second start goes on where the first ended, as long as
+driver, shim and cases are the same.
 """
 
 from __future__ import annotations

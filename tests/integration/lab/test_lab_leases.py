@@ -248,7 +248,7 @@ def test_the_guest_of_a_failed_case_stays(lab: LabCommand, tmp_path: Path) -> No
 
 
 def test_a_case_is_debugged_on_a_guest_that_stays(lab: LabCommand) -> None:
-    """`debug CASE`: run once, told live, and the guest is the user's, with the driver in it, although the case passed."""
+    """`debug CASE`: run once, told live; the guest is the user's, with the driver in it, although the case passed."""
     case = "test_irp.py::test_ordinary_life_of_a_listener"
     answer = Patient(lab.home, lab.folder).run("debug", case, "--guest", PROFILE, "--json", seconds=400)
     assert answer.code == 0, answer
