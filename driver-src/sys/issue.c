@@ -154,6 +154,7 @@ static NTSTATUS Acquire(OPERATION *Operation) {
 static BOOLEAN IsBoundToRegistration(const OPERATION *Operation) {
     switch (Operation->Submit.function) {
     case WSKLAB_FN_DEREGISTER:
+    case WSKLAB_FN_NMR_DEREGISTER: /* a detach waits for what only the teardown gives back */
         return TRUE;
     case WSKLAB_FN_CONTROL_CLIENT:
         return Operation->Submit.control_code == WSK_TRANSPORT_LIST_CHANGE && Operation->ExpectCompletion;
