@@ -237,7 +237,11 @@ class LocalWine:
 
     def device_client(self) -> DeviceClient:
         """A new wskctl process."""
-        return DeviceClient.open(self, Deadline.after(60))  # type: ignore[arg-type]
+        try:
+            return DeviceClient.open(self, Deadline.after(60))  # type: ignore[arg-type]
+        except ChannelLost as lost:
+            said = self.errors.read_text(errors="replace")[-3000:]
+            raise AssertionError(f"wskctl ended before its hello; Wine said:\n{said}") from lost
 
     @contextlib.contextmanager
     def client(self, call_s: float = 20.0):  # type: ignore[no-untyped-def]

@@ -109,8 +109,7 @@ VOID NTAPI IofCompleteRequest(PIRP Irp, CCHAR PriorityBoost) {
     RequireCompletable(info, Irp);
     ShimYield("IoCompleteRequest");
     StackCapture(info->Completer, FRAMES);
-    completion = __atomic_add_fetch(&info->Completions, 1, __ATOMIC_SEQ_CST);
-    IrpSetState(info, IRP_COMPLETING);
+    completion = IrpBeginCompletion(info);
     while (!kept && Irp->CurrentLocation <= Irp->StackCount) {
         PIO_STACK_LOCATION location = Irp->Tail.Overlay.CurrentStackLocation;
         IO_STACK_LOCATION called = *location;
@@ -127,11 +126,7 @@ VOID NTAPI IofCompleteRequest(PIRP Irp, CCHAR PriorityBoost) {
         }
     }
     if (kept) {
-        /* The driver has it again, unless the routine has freed it, sent it on, or had it completed by another thread. */
-        if (IrpState(info) == IRP_COMPLETING && __atomic_load_n(&info->Completions, __ATOMIC_SEQ_CST) == completion) {
-            IrpSetState(info, info->Kind == IRP_IO_MANAGER ? IRP_SENT : IRP_IDLE);
-        }
-        __atomic_store_n(&info->InRoutine, FALSE, __ATOMIC_SEQ_CST);
+        IrpKeep(info, completion);
     } else if (info->Kind != IRP_IO_MANAGER) {
         ShimAbort("irp-not-kept", "nobody kept a driver's own IRP (status %08x): the I/O manager would free it, and with it the "
                                   "system", Irp->IoStatus.Status);

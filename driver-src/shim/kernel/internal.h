@@ -282,6 +282,13 @@ void IrpInfoRelease(IRP_INFO *info);
 IRP_INFO *IrpRegister(PIRP irp, IRP_KIND kind, CCHAR stackCount, const void *owner);
 void IrpSetState(IRP_INFO *info, IRP_STATE state);
 IRP_STATE IrpState(IRP_INFO *info);
+/* Which completion of the IRP this is. */
+ULONG IrpBeginCompletion(IRP_INFO *info);
+/*
+ * A routine has kept the IRP in that completion: the driver has it again, unless it has freed it, sent it on, or had it
+ * completed by another thread, which may be at it right now: looked at and changed in one step.
+ */
+void IrpKeep(IRP_INFO *info, ULONG completion);
 /* Caller memory goes: aborts when an IRP in it is with somebody. */
 void IrpForgetIn(const void *memory, size_t size);
 void IrpRequireNoneOf(const void *low, const void *high, const char *who);

@@ -96,6 +96,27 @@ void IrpSetState(IRP_INFO *info, IRP_STATE state) {
     pthread_mutex_unlock(&g_Lock);
 }
 
+ULONG IrpBeginCompletion(IRP_INFO *info) {
+    ULONG completion;
+
+    pthread_mutex_lock(&g_Lock);
+    completion = __atomic_add_fetch(&info->Completions, 1, __ATOMIC_SEQ_CST);
+    info->State = IRP_COMPLETING;
+    pthread_mutex_unlock(&g_Lock);
+    return completion;
+}
+
+void IrpKeep(IRP_INFO *info, ULONG completion) {
+    pthread_mutex_lock(&g_Lock);
+    if (__atomic_load_n(&info->Completions, __ATOMIC_SEQ_CST) == completion) {
+        if (info->State == IRP_COMPLETING) {
+            info->State = info->Kind == IRP_IO_MANAGER ? IRP_SENT : IRP_IDLE;
+        }
+        __atomic_store_n(&info->InRoutine, FALSE, __ATOMIC_SEQ_CST);
+    }
+    pthread_mutex_unlock(&g_Lock);
+}
+
 IRP_STATE IrpState(IRP_INFO *info) {
     IRP_STATE state;
 
