@@ -7,6 +7,7 @@
 #include "ioctl.h"
 
 #include "answer.h"
+#include "cancel.h"
 #include "client.h"
 #include "device.h"
 #include "forward.h"

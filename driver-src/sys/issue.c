@@ -18,16 +18,6 @@
 
 static VOID Start(OPERATION *Operation);
 
-static VOID RecordEvent(OPERATION *Operation, ULONG Kind, NTSTATUS Status, ULONG64 Value) {
-    WSKLAB_EVENT event = {.kind = Kind,
-                          .op_id = Operation->Submit.op_id,
-                          .socket = Operation->Submit.socket,
-                          .function = (UCHAR)Operation->Submit.function,
-                          .status = Status,
-                          .value = Value};
-    RingRecord(&Operation->Client->Ring, &event);
-}
-
 /* The placeholder of a socket that will not be made. */
 static VOID DropNewSocket(OPERATION *Operation) {
     if (Operation->NewSocket != NULL && OperationSettle(Operation)) {
@@ -55,7 +45,7 @@ _Use_decl_annotations_ VOID OperationAbandon(OPERATION *Operation, NTSTATUS Why)
     ControlSettle(Operation, FALSE);
     HoldSettle(Operation, Why, NULL, 0, 0);
     LedgerAdd(&client->Ledger, LEDGER_COUNT(not_started), 1);
-    RecordEvent(Operation, WSKLAB_EVENT_NOT_STARTED, Why, 0);
+    OperationRecordEvent(Operation, WSKLAB_EVENT_NOT_STARTED, Why, 0);
     OperationContinue(client, Operation->Submit.then_op, FALSE);
     if (launched) {
         ClientEndOperation(client, Operation->Internal);
@@ -282,7 +272,7 @@ static VOID Issue(OPERATION *Operation) {
     if (raised) {
         KeLowerIrql(previous);
     }
-    RecordEvent(Operation, WSKLAB_EVENT_CALL_RETURN, status, entered);
+    OperationRecordEvent(Operation, WSKLAB_EVENT_CALL_RETURN, status, entered);
     if (!Operation->ExpectCompletion) {
         CallEnd(Operation, status, ControlReturnedBytes(Operation, status));
         DropNewSocket(Operation); /* called without an IRP: none will come, and its number is free */
@@ -512,7 +502,7 @@ _Use_decl_annotations_ VOID OperationGraceOver(OPERATION *Operation) {
     Unbind(Operation);
     LedgerAddTwo(&client->Ledger, LEDGER_COUNT(outstanding), -1, LEDGER_COUNT(lost), 1);
     LedgerAdd(&client->Ledger, LEDGER_COUNT(irps_kept), OwnIrps(Operation));
-    RecordEvent(Operation, WSKLAB_EVENT_LOST, STATUS_SUCCESS, 0);
+    OperationRecordEvent(Operation, WSKLAB_EVENT_LOST, STATUS_SUCCESS, 0);
     ForwardLost(Operation);
     OperationContinue(client, Operation->Submit.then_op, FALSE);
     ClientEndOperation(client, Operation->Internal);
@@ -546,63 +536,4 @@ _Use_decl_annotations_ VOID OperationCompleted(OPERATION *Operation) {
     if (final) {
         Final(Operation);
     }
-}
-
-static ULONG CancelUnstarted(OPERATION *Operation, KIRQL Irql) {
-    BOOLEAN waitsForKeeper = Operation->Watched;
-    BOOLEAN launched = Operation->Launched;
-
-    Operation->Abandon = TRUE;
-    KeReleaseSpinLock(&Operation->Client->Lock, Irql);
-    if (!launched) {
-        OperationAbandon(Operation, STATUS_CANCELLED);
-    } else if (waitsForKeeper) {
-        /* The delay is cut short; Start sees the mark and gives up. */
-        KeeperWake();
-    }
-    return WSKLAB_CANCEL_ABANDONED;
-}
-
-_Use_decl_annotations_ ULONG OperationCancel(OPERATION *Operation) {
-    CLIENT *client = Operation->Client;
-    ULONG outcome = WSKLAB_CANCEL_TOO_LATE;
-    BOOLEAN dispose = FALSE;
-    PIRP irp = NULL;
-    KIRQL irql;
-
-    KeAcquireSpinLock(&client->Lock, &irql);
-    Operation->Record.flags |= WSKLAB_RECORD_CANCEL_REQUESTED;
-    /* A close that waits for running calls has its socket already; it cannot be taken back. */
-    if (Operation->Record.state == WSKLAB_STATE_NEW && Operation->Socket == NULL) {
-        if (Operation->Watched) {
-            Operation->DueNs = 0;
-        }
-        Operation->Record.cancel_outcome = WSKLAB_CANCEL_ABANDONED;
-        return CancelUnstarted(Operation, irql);
-    }
-    if ((Operation->Record.state == WSKLAB_STATE_OUTSTANDING || Operation->Record.state == WSKLAB_STATE_CALLING) &&
-        Operation->Irp != NULL && !Operation->IrpGone && Operation->ExpectCompletion) {
-        /* While we are counted, the completion routine leaves the IRP to us. */
-        irp = Operation->Irp;
-        Operation->Cancellers++;
-    }
-    KeReleaseSpinLock(&client->Lock, irql);
-
-    if (irp != NULL) {
-        outcome = IoCancelIrp(irp) ? WSKLAB_CANCEL_CALLED : WSKLAB_CANCEL_MARKED;
-        KeAcquireSpinLock(&client->Lock, &irql);
-        dispose = --Operation->Cancellers == 0 && Operation->DisposeLater;
-        if (dispose) {
-            Operation->DisposeLater = FALSE;
-        }
-        KeReleaseSpinLock(&client->Lock, irql);
-        if (dispose) {
-            CompletionDisposeIrp(Operation);
-        }
-    }
-    KeAcquireSpinLock(&client->Lock, &irql);
-    Operation->Record.cancel_outcome = outcome;
-    KeReleaseSpinLock(&client->Lock, irql);
-    RecordEvent(Operation, WSKLAB_EVENT_CANCEL, STATUS_SUCCESS, outcome);
-    return outcome;
 }

@@ -1,5 +1,5 @@
 /*
- * issue.h: an operation's way: launched, started, called, returned, final - or abandoned, cancelled, lost.
+ * issue.h: an operation's way: launched, started, called, returned, final - or abandoned, lost.
  */
 #ifndef WSKLAB_ISSUE_H
 #define WSKLAB_ISSUE_H
@@ -20,8 +20,6 @@ _IRQL_requires_max_(DISPATCH_LEVEL) VOID OperationGraceOver(OPERATION *Operation
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID OperationStartClose(OPERATION *Operation);
 /* It will never be called. Only a NEW operation changes. */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID OperationAbandon(OPERATION *Operation, NTSTATUS Why);
-/* WSKLAB_CANCEL_* */
-_IRQL_requires_max_(DISPATCH_LEVEL) ULONG OperationCancel(OPERATION *Operation);
 /* From the completion routine: the completion was seen and recorded. */
 _IRQL_requires_max_(DISPATCH_LEVEL) VOID OperationCompleted(OPERATION *Operation);
 

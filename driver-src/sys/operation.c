@@ -278,6 +278,16 @@ _Use_decl_annotations_ BOOLEAN OperationIsFinal(const OPERATION *Operation) {
     return Operation->Record.state >= WSKLAB_STATE_COMPLETED;
 }
 
+_Use_decl_annotations_ VOID OperationRecordEvent(const OPERATION *Operation, ULONG Kind, NTSTATUS Status, ULONG64 Value) {
+    WSKLAB_EVENT event = {.kind = Kind,
+                          .op_id = Operation->Submit.op_id,
+                          .socket = Operation->Submit.socket,
+                          .function = (UCHAR)Operation->Submit.function,
+                          .status = Status,
+                          .value = Value};
+    RingRecord(&Operation->Client->Ring, &event);
+}
+
 _Requires_lock_held_(Operation->Client->Lock) static VOID TakeOut(OPERATION *Operation) {
     Operation->InTable = FALSE;
     RemoveEntryList(&Operation->Link);

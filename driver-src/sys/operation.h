@@ -140,6 +140,10 @@ _IRQL_requires_max_(DISPATCH_LEVEL) BOOLEAN OperationRelease(OPERATION *Operatio
 _IRQL_requires_max_(DISPATCH_LEVEL) BOOLEAN OperationReleaseAny(CLIENT *Client);
 _IRQL_requires_max_(DISPATCH_LEVEL) BOOLEAN OperationIsFinal(const OPERATION *Operation);
 
+/* An event of this operation, into the client's ring. */
+_IRQL_requires_max_(DISPATCH_LEVEL) VOID OperationRecordEvent(const OPERATION *Operation, ULONG Kind, NTSTATUS Status,
+                                                              ULONG64 Value);
+
 /* Have the keeper look at it at DueNs. */
 _Requires_lock_held_(Operation->Client->Lock) VOID OperationWatch(OPERATION *Operation, ULONG64 DueNs);
 _Requires_lock_held_(Operation->Client->Lock) VOID OperationUnwatch(OPERATION *Operation);

@@ -1,6 +1,6 @@
 # The driver's sources and the header that names their digest; for wsklab.sys and for the kernel shim.
 set(sources
-    answer.c argument.c buffer.c call.c callback_tables.c callbacks.c client.c completion.c control.c device.c
+    answer.c argument.c buffer.c call.c callback_tables.c callbacks.c cancel.c client.c completion.c control.c device.c
     failures.c faults.c forward.c function.c hold.c indication.c inspect.c ioctl.c issue.c keeper.c ledger.c main.c members.c memory.c names.c nmr.c
     object.c operation.c platform.c quiesce.c ring.c routines_client.c routines_data.c routines_socket.c
     sample_listen.c script.c socket.c submit.c teardown.c threads.c thunks.c wait.c wsk_registration.c)

@@ -9,6 +9,7 @@
  */
 #include "teardown.h"
 
+#include "cancel.h"
 #include "issue.h"
 #include "script.h"
 #include "threads.h"

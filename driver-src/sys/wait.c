@@ -159,10 +159,15 @@ _Use_decl_annotations_ NTSTATUS WaitSubmit(CLIENT *Client, PIRP Irp, const WAIT_
         BOOLEAN open = Client->HandleOpen;
         KeReleaseSpinLock(&Client->Lock, irql);
         FreeWait(wait);
-        if (open && AnswerNow(Client, Irp, Request, &status, Information)) {
-            return status;
+        if (!open) {
+            return STATUS_CANCELLED;
         }
-        return STATUS_CANCELLED;
+        if (Request->Kind == WAIT_DRAIN) {
+            /* It was so a moment ago, whatever has been started since. */
+            *Information = WriteDrain(Irp, 0, FALSE);
+            return STATUS_SUCCESS;
+        }
+        return AnswerNow(Client, Irp, Request, &status, Information) ? status : STATUS_NOT_FOUND;
     }
     IoMarkIrpPending(Irp);
     IoSetCancelRoutine(Irp, OnCancel);

@@ -75,6 +75,11 @@ def is_number(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) is int and node.value != 0
 
 
+def test_sizes() -> None:
+    """No C file has more than 600 lines, as no module of Python has (test_layers.py)."""
+    assert {path.name: n for path in C_FILES if (n := len(path.read_text().splitlines())) > 600} == {}
+
+
 @pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.relative_to(ROOT / "driver-src").as_posix())
 def test_no_long(path: Path) -> None:
     """`long` has 4 bytes on Windows and 8 on Linux, where the shim runs the same files: fixed widths instead."""
