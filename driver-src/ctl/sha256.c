@@ -35,14 +35,16 @@ static void Compress(uint32_t H[8], const unsigned char *block)
         W[t] = W[t - 16] + s0 + W[t - 7] + s1;
     }
     memcpy(v, H, sizeof(v));
+    /* a to h are v[0] to v[7] before the first round; each round renames them instead of moving them. */
     for (t = 0; t < 64; t += 1) {
-        uint32_t S1 = Rotate(v[4], 6) ^ Rotate(v[4], 11) ^ Rotate(v[4], 25);
-        uint32_t T1 = v[7] + S1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + K[t] + W[t];
-        uint32_t S0 = Rotate(v[0], 2) ^ Rotate(v[0], 13) ^ Rotate(v[0], 22);
-        uint32_t T2 = S0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof(v[0]));
-        v[4] += T1;
-        v[0] = T1 + T2;
+        uint32_t a = v[-t & 7], b = v[(1 - t) & 7], c = v[(2 - t) & 7];
+        uint32_t e = v[(4 - t) & 7], f = v[(5 - t) & 7], g = v[(6 - t) & 7];
+        uint32_t S1 = Rotate(e, 6) ^ Rotate(e, 11) ^ Rotate(e, 25);
+        uint32_t T1 = v[(7 - t) & 7] + S1 + ((e & f) ^ (~e & g)) + K[t] + W[t];
+        uint32_t S0 = Rotate(a, 2) ^ Rotate(a, 13) ^ Rotate(a, 22);
+        uint32_t T2 = S0 + ((a & b) ^ (a & c) ^ (b & c));
+        v[(3 - t) & 7] += T1;
+        v[(7 - t) & 7] = T1 + T2;
     }
     for (t = 0; t < 8; t += 1) {
         H[t] += v[t];

@@ -8,6 +8,7 @@ threads and with an open libvirt connection.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -243,6 +244,10 @@ class Child:
             status = self.process.poll()
             return NotYet("still running") if status is None else status
 
+        if self.process.poll() is None:
+            # asking again and again tells an end late, up to the longest pause
+            with contextlib.suppress(ProcessLookupError):  # another thread has reaped it
+                _wait_for_end(self.pid, deadline)
         return wait_until(ended, deadline, what=f"{self.argv[0]} to end", tick_s=0.005)
 
     def signal(self, number: int) -> None:
@@ -266,6 +271,17 @@ class Child:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.terminate(Deadline.after(5.0))
+
+
+def _wait_for_end(pid: int, deadline: Deadline) -> None:
+    """Return when a child has ended, not reaped yet, or at the deadline."""
+    handle = os.pidfd_open(pid)
+    try:
+        with selectors.DefaultSelector() as watch:
+            watch.register(handle, selectors.EVENT_READ)
+            watch.select(deadline.remaining_s)
+    finally:
+        os.close(handle)
 
 
 class _Conversation:

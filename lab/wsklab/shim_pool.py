@@ -250,26 +250,31 @@ class ShimPool:
         with self._lock:
             guests = list(self._guests.values())
             self._guests.clear()
-        findings = []
-        for guest in guests:
-            self._end_capture(guest)
-            if guest.name in self._reports:
-                # its case has its verdict, and the run ended before its successor was made
-                guest.kill()
-                self._save(guest, self._reports[guest.name].reason)
-                guest.remove()
-                continue
-            code = guest.stop()
-            if code != 0:
-                findings.append(f"{guest.name}: {_finding(guest.console.text()) or f'exit code {code}'}")
-                self._save(guest, f"it ended with {code} when it was powered off")
-            guest.remove()
+        if not guests:
+            return
+        # an unload has pauses of its own
+        with ThreadPoolExecutor(max_workers=len(guests), thread_name_prefix="shim-end") as ends:
+            findings = list(filter(None, ends.map(self._power_off, guests)))
         if findings:
             raise HostError(
                 "a shim guest found something left over at its end",
                 why="; ".join(findings),
                 fix=f"its console is in {self._evidence}",
             )
+
+    def _power_off(self, guest: ShimGuest) -> str:
+        """Power one off; returns what its end complains about, or ""."""
+        self._end_capture(guest)
+        finding = ""
+        if guest.name in self._reports:
+            # its case has its verdict, and the run ended before its successor was made
+            guest.kill()
+            self._save(guest, self._reports[guest.name].reason)
+        elif (code := guest.stop()) != 0:
+            finding = f"{guest.name}: {_finding(guest.console.text()) or f'exit code {code}'}"
+            self._save(guest, f"it ended with {code} when it was powered off")
+        guest.remove()
+        return finding
 
     def _save(self, guest: ShimGuest, reason: str) -> None:
         kept = EvidenceFolder(self._evidence / guest.name)

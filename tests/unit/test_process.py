@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from wsklab.deadline import Deadline, NotYet, wait_until
-from wsklab.errors import HostCommandError
+from wsklab.errors import DeadlineExceeded, HostCommandError
 from wsklab.process import package_of, run, spawn
 
 
@@ -139,3 +141,15 @@ def test_a_child_that_ignores_the_request_is_killed() -> None:
 
     wait_until(ignores, _soon(), what="the child to ignore SIGTERM")
     assert child.terminate(_soon(0.1)) == -signal.SIGKILL
+
+
+def test_a_wait_that_is_over_leaves_the_child_alone() -> None:
+    """Two threads wait for one child: an early deadline is an error, the child goes on, both have its status."""
+    ours, its = socket.socketpair()
+    with ours, its, spawn(["sh", "-c", "read line; exit 7"], connection=its) as child, ThreadPoolExecutor() as threads:
+        with pytest.raises(DeadlineExceeded, match="sh to end"):
+            child.wait(_soon(0.05))
+        both = [threads.submit(child.wait, _soon()) for _ in range(2)]
+        ours.sendall(b"\n")
+        assert [one.result() for one in both] == [7, 7]
+    assert child.wait(_soon()) == 7
