@@ -18,6 +18,7 @@ import shutil
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -52,6 +53,8 @@ class ShimStream:
         self._output = bytearray()
         self._stderr = bytearray()
         self._dropped = 0
+        self._lock = threading.Lock()
+        self._users = 0
         self._closed = False
         self.exit_code: int | None = None
 
@@ -63,14 +66,16 @@ class ShimStream:
             DeadlineExceeded: it takes nothing.
         """
         rest = memoryview(data)
-        while rest:
-            self._wait(select.POLLOUT, deadline, f"input of {self._command}")
-            try:
-                rest = rest[self._socket.send(rest) :]
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise self._lost(f"input of {self._command}", error) from error
+        what = f"input of {self._command}"
+        with self._use(what):
+            while rest:
+                self._wait(select.POLLOUT, deadline, what)
+                try:
+                    rest = rest[self._socket.send(rest) :]
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    raise self._lost(what, error) from error
 
     def end_input(self) -> None:
         """The command's standard input has an end."""
@@ -95,11 +100,30 @@ class ShimStream:
         return bytes(self._stderr[-_STDERR_TAIL:]).decode("utf-8", "replace")
 
     def close(self) -> None:
-        """Close; the command gets end of file. No error when it is closed already."""
-        self._closed = True
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        """Close: the command gets end of file, and whoever reads or sends here ends. As often as one likes."""
+        with self._lock:
+            self._closed = True
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._close_unused()
+
+    @contextlib.contextmanager
+    def _use(self, what: str) -> Iterator[None]:
+        """The descriptor stays ours meanwhile: one that was given back is somebody else's at once."""
+        with self._lock:
+            if self._closed:
+                raise self._lost(what, None)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._closed and self._users == 0:
+            self._socket.close()
 
     def to_end(self, deadline: Deadline) -> CommandResult:
         """Read until the command has ended; of each stream `OUTPUT_LIMIT` bytes are kept.
@@ -121,8 +145,6 @@ class ShimStream:
         )
 
     def _wait(self, events: int, deadline: Deadline, what: str) -> None:
-        if self._closed:
-            raise ChannelLost(f"the connection to the guest broke: {what}", why="it was closed here")
         poll = select.poll()
         poll.register(self._socket, events)
         if not poll.poll(max(deadline.remaining_s * 1000, 1)):
@@ -131,13 +153,14 @@ class ShimStream:
     def _read(self, deadline: Deadline) -> None:
         """Take what has come, frame by frame; waits until something has."""
         what = f"output of {self._command}"
-        self._wait(select.POLLIN, deadline, what)
-        try:
-            data = self._socket.recv(_READ)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            raise self._lost(what, error) from error
+        with self._use(what):
+            self._wait(select.POLLIN, deadline, what)
+            try:
+                data = self._socket.recv(_READ)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise self._lost(what, error) from error
         if not data:
             raise self._lost(what, EOFError("the shim's process closed the connection before the command had ended"))
         self._raw += data
@@ -160,8 +183,9 @@ class ShimStream:
         else:
             raise ChannelProtocolError(f"the guest sent a frame of an unknown kind: {stream}, {len(data)} bytes")
 
-    def _lost(self, what: str, error: BaseException) -> ChannelLost:
-        return ChannelLost(f"the connection to the guest broke: {what}", why=f"{type(error).__name__}: {error}")
+    def _lost(self, what: str, error: BaseException | None) -> ChannelLost:
+        why = "it was closed here" if self._closed else f"{type(error).__name__}: {error}"
+        return ChannelLost(f"the connection to the guest broke: {what}", why=why)
 
 
 class ShimChannel:
