@@ -72,7 +72,7 @@ class ShimPool:
         self._guests: dict[str, ShimGuest] = {}
         self._captures: dict[str, Capture] = {}
         self._reports: dict[str, CrashReport] = {}
-        #: guests made ahead for the place of a lost one, by profile
+        #: guests made ahead for second attempts, by profile
         self._successors: dict[str, Future[GuestHandle]] = {}
         self._ahead = ThreadPoolExecutor(max_workers=2, thread_name_prefix="shim-successor")
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class ShimPool:
         return self._make(profile)
 
     def _begin_successor(self, profile: str) -> None:
-        """Make one guest ahead; whoever loses one seldom loses only one, because its case is tried again."""
+        """Make one guest ahead: a case that lost its guest is tried again."""
         with self._lock:
             if not self._closed and profile not in self._successors:
                 self._successors[profile] = self._ahead.submit(self._make, profile)
@@ -176,7 +176,6 @@ class ShimPool:
         report = self._report(guest, operation, signals)
         with self._lock:
             self._reports.setdefault(name, report)
-        self._begin_successor(guest.profile)
         return report
 
     @staticmethod
@@ -217,12 +216,12 @@ class ShimPool:
         kept.text("sources.txt", f"console: the process' standard error\npackets: {packets}\n")
         return report
 
-    def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
+    def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:  # noqa: ARG002 - as above
         """See `GuestProvider.replace`."""
         self.drop(handle, reason)
-        fresh = self.provide(handle.profile, boot=boot)
+        # two are wanted: this one, and one for the second attempt of the case, which asks with `provide`
         self._begin_successor(handle.profile)
-        return fresh
+        return self._make(handle.profile)
 
     def drop(self, handle: GuestHandle, reason: str) -> None:
         """See `GuestProvider.drop`."""
