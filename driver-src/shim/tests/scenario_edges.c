@@ -198,6 +198,31 @@ SCENARIO(ReleasedAtItsTime) {
     EndWaits();
 }
 
+/* A wait for the drain that finds it done is answered so, whatever is started in the same moment. */
+static void WaitForDrain(USER *u) {
+    WSKLAB_DRAIN drain = {.header = {.size = sizeof(drain), .abi = WSKLAB_ABI_VERSION}, .timeout_ms = WAIT_MS};
+    WSKLAB_DRAIN_RESULT result = {.outstanding = 0};
+    ULONG got = 0;
+
+    for (ULONG i = 0; i < 12; i++) {
+        NTSTATUS status = UserIoctl(u, IOCTL_WSKLAB_DRAIN, &drain, sizeof(drain), &result, sizeof(result), &got);
+        if (status == STATUS_CANCELLED || (NT_SUCCESS(status) && (result.outstanding != 0 || result.timed_out))) {
+            ShimAbort("scenario", "a wait for the drain that nobody cancelled: status %08x, %u outstanding", status, result.outstanding);
+        }
+    }
+}
+
+static void StartAndEnd(USER *u) {
+    for (ULONG i = 0; i < 12; i++) {
+        Do(u, OP(SOCKET, .new_socket = 30, .flags = WSKLAB_CATEGORY_DATAGRAM, .family = 2, .type = 2, .protocol = 17));
+        Do(u, OP(CLOSE, .socket = 30));
+    }
+}
+
+SCENARIO(DrainAgainstStarts) {
+    Both(WaitForDrain, StartAndEnd, u);
+}
+
 SCENARIO(DrainedInTime) {
     Listener(u, 1, 0, 0);
     u->LastOp = 0;
