@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from wsklab.errors import DeadlineExceeded
 from wsklab.network import Via, connect
 from wsklab.records import SocketAddress
 
-__all__ = ["DEVICE", "GROWTH_KIB", "Counted", "accept_and_close", "create_and_close", "hostile", "settle"]
+__all__ = ["DEVICE", "GROWTH_KIB", "Counted", "accept_and_close", "create_and_close", "hostile", "live", "settle"]
 
 DEVICE = r"\\.\wsklab"
 #: What the host of the drivers may grow by: Wine's own caches, not a page for each of ten thousand.
@@ -164,3 +165,34 @@ def settle(client: WskClient, deadline: Deadline) -> None:
         pause(0.05)
     assert ledger.balanced
     assert ledger.irps_kept <= ledger.lost
+
+
+def live(client: WskClient, server: socket.socket, address: SocketAddress, rounds: int) -> None:
+    """One client's life: connections, queued accepts and receives, cancels, closes in the middle.
+
+    Args:
+        server: listens on 127.0.0.1, for this client alone. address: the client's own.
+    """
+    for _ in range(rounds):
+        number = client.socket(Category.LISTEN).new_socket
+        record = client.bind(number, address)
+        assert record.succeeded, record.describe()
+        accepting = client.accept(number)
+        accepting.cancel()
+        connection = client.socket(Category.CONNECTION).new_socket
+        client.bind(connection, SocketAddress.of("127.0.0.1"))
+        assert client.connect(connection, SocketAddress.of("127.0.0.1", server.getsockname()[1])).succeeded
+        peer, _ = server.accept()
+        receiving = client.receive(connection, 64)
+        peer.sendall(b"x")
+        assert receiving.result(Deadline.after(15)).data == b"x"
+        pending = client.receive(connection, 64)
+        pending.cancel()
+        client.close_socket(connection)
+        assert pending.result(Deadline.after(15)).completion_count == 1
+        client.close_socket(number)
+        assert accepting.result(Deadline.after(15)).completion_count == 1
+        peer.close()
+    ledger = client.ledger().client
+    assert ledger.at_rest
+    assert ledger.lost == 0

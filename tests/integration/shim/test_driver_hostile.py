@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
+from driver_counts import live
 from hostile_requests import request
-from local_shim import LocalShim
+from local_shim import LocalShim, address_of, peer_listener
 
 from wsklab.abi import Ioctl
 from wsklab.channel.operations import WskClient
 from wsklab.deadline import Deadline
 from wsklab.errors import DeadlineExceeded
+from wsklab.records import SocketAddress
 
 SEED = int(os.environ.get("WSKLAB_INTERNAL_FUZZ_SEED", "20261122"))
 ROUNDS = int(os.environ.get("WSKLAB_INTERNAL_FUZZ_ROUNDS", "1500"))
@@ -74,3 +78,12 @@ def test_a_fresh_client_works_beside_a_hostile_one(shim: LocalShim) -> None:
         assert record.succeeded
         assert honest.close_socket(record.new_socket).succeeded
         assert honest.ledger().client.at_rest
+
+
+def test_clients_at_once(shim: LocalShim) -> None:
+    """Four clients of one driver in parallel, each with its own numbers and ports, all balanced at the end."""
+    with shim.clients(4) as clients, ExitStack() as opened, ThreadPoolExecutor(4) as threads:
+        servers = [opened.enter_context(peer_listener()) for _ in clients]
+        # addresses that nothing else of this host has: whoever asks for any port meanwhile gets none of theirs
+        own = [SocketAddress.of(f"127.88.0.{n}", address_of(server).port) for n, server in enumerate(servers, 1)]
+        list(threads.map(live, clients, servers, own, [25] * 4))
