@@ -28,7 +28,17 @@ from wsklab.domain_xml import (
     render_domain_xml,
 )
 from wsklab.errors import DeadlineExceeded, HostError, HypervisorError, UsageError
-from wsklab.guest import GUEST_USER, ChannelOpener, Claim, Guest, GuestRecord, directory_lock, read_record, write_record
+from wsklab.guest import (
+    GUEST_USER,
+    PATIENCE_S,
+    ChannelOpener,
+    Claim,
+    Guest,
+    GuestRecord,
+    directory_lock,
+    read_record,
+    write_record,
+)
 from wsklab.guest_files import GuestFiles, LocalFiles
 from wsklab.home import Home
 from wsklab.hypervisor.protocol import Domain, Hypervisor
@@ -39,9 +49,6 @@ from wsklab.profile import GuestProfile
 __all__ = ["GuestFactory", "StartPlan"]
 
 _HERE = LocalFiles()
-
-# How long a failed start waits for a hypervisor that is being restarted, to take back what it began.
-_UNDO_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +202,7 @@ class GuestFactory:
 
         # what cannot be taken back now is found by gc: the domain's mark, the directory, the wire
         with contextlib.suppress(DeadlineExceeded):
-            wait_until(forgotten, Deadline.after(_UNDO_S), what=f"the end of {record.name}")
+            wait_until(forgotten, Deadline.after(PATIENCE_S), what=f"the end of {record.name}")
         if record.wire and self.wires is not None:
             with contextlib.suppress(HostError):
                 self.wires.remove(record.wire)

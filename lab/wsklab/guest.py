@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -24,6 +24,7 @@ from wsklab.errors import (
     BootError,
     ChannelLost,
     DeadlineExceeded,
+    DomainGone,
     GuestError,
     HostError,
     HypervisorError,
@@ -36,6 +37,7 @@ from wsklab.hypervisor.protocol import Domain, DomainState
 from wsklab.lease import SlotTable
 
 __all__ = [
+    "PATIENCE_S",
     "ChannelOpener",
     "Claim",
     "Guest",
@@ -50,6 +52,9 @@ GUEST_USER = "Administrator"
 _SSH_PORT = 22
 _RECORD = "guest.json"
 _HERE = LocalFiles()
+#: How long a daemon that is being started again gets to answer: a second or two, on a busy host more, and half a minute
+#: where it waits for a job of the guest that was cut short.
+PATIENCE_S: Final = 45.0
 
 
 class ChannelOpener(Protocol):
@@ -180,7 +185,10 @@ class Guest:
         Raises:
             ChannelLost: the guest refuses or the connection broke. DeadlineExceeded: no answer.
         """
-        connection = network.connect(self.via, self.address, deadline)
+        return self._log_in(network.connect(self.via, self.address, deadline), deadline)
+
+    def _log_in(self, connection: socket.socket, deadline: Deadline) -> Channel:
+        """The channel on a connection to its SSH server, which belongs to it from now on."""
         return self._opener(
             socket=connection,
             user=self.record.user,
@@ -235,8 +243,8 @@ class Guest:
 
     def _climb(self, deadline: Deadline, ready_check: str) -> Channel:
         """One attempt at the ladder; what it raises names the rung."""
-        wait_until(self._port_open, deadline, what=f"port {self.address[1]} of {self.name}", tick_s=0.1)
-        channel = self.open_channel(deadline)
+        connection = wait_until(self._reached, deadline, what=f"port {self.address[1]} of {self.name}", tick_s=0.1)
+        channel = self._log_in(connection, deadline)
         try:
             if ready_check:
                 channel.run(ready_check, deadline)
@@ -245,16 +253,16 @@ class Guest:
             raise
         return channel
 
-    def _port_open(self) -> bool | NotYet:
+    def _reached(self) -> socket.socket | NotYet:
+        """A connection to its SSH server, for the login: the server starts a process for each, used or not."""
         if self._cannot_boot():
             raise ChannelLost(f"guest {self.name} stopped while it was awaited")
         try:
-            network.connect(self.via, self.address, Deadline.after(self._timeouts.seconds(0.5))).close()
+            return network.connect(self.via, self.address, Deadline.after(self._timeouts.seconds(0.5)))
         except WireGone:
             raise
         except (LabError, OSError) as error:
             return NotYet(str(error))
-        return True
 
     def _is_unknown(self) -> bool:
         """Whether the one who should know what it does is silent."""
@@ -293,7 +301,9 @@ class Guest:
     def destroy(self, slots: SlotTable) -> None:
         """Power off, undefine, delete the files, give the slot back. Nothing is left behind."""
         with self.locked():
-            forget(self.domain)
+            # where the lab's own daemon has ended for good, nobody will answer
+            ended = self.via.netns is not None and not self.via.netns.exists()
+            forget(self.domain, patience_s=0.0 if ended else PATIENCE_S)
             if self.record.wire and self._wires is not None:
                 self._wires.remove(self.record.wire)
             # before the files: a slot whose directory is gone is a stale one for every sweep beside us
@@ -331,8 +341,25 @@ def directory_lock(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def forget(domain: Domain) -> None:
-    """Power off and undefine; another sweeper may have won the undefine."""
-    domain.destroy()
-    with contextlib.suppress(HypervisorError):
-        domain.undefine()
+def forget(domain: Domain, *, patience_s: float = PATIENCE_S) -> None:
+    """Power off and undefine; another sweeper may be faster.
+
+    Args:
+        patience_s: how long a daemon that is just being started again gets until it answers.
+
+    Raises:
+        HypervisorError: it does not answer, or refuses.
+    """
+    deadline = Deadline.after(patience_s)
+    while True:
+        try:
+            domain.destroy()
+            domain.undefine()
+        except DomainGone:
+            return
+        except HypervisorError:
+            if deadline.expired:
+                raise
+        else:
+            return
+        pause(0.1)

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import hashlib
 import logging
+import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -156,14 +157,13 @@ class Machine(Guest):
 
     # -- the way in ----------------------------------------------------------------------------
 
-    def open_channel(self, deadline: Deadline) -> Channel:
-        """As `Guest.open_channel`; the host key is the one that the settings or the first meeting say.
+    def _log_in(self, connection: socket.socket, deadline: Deadline) -> Channel:
+        """As `Guest._log_in`; the host key is the one that the settings or the first meeting say.
 
         Raises:
             ChannelProtocolError: it shows another host key.
         """
         pinned = self._pinned()
-        connection = network.connect(self.via, self.address, deadline)
         try:
             channel = self._opener(
                 socket=connection, user=self.record.user, key=self.key, host_key=pinned, deadline=deadline

@@ -35,6 +35,7 @@ from wsklab.factory import GuestFactory
 from wsklab.guest import Claim, Guest
 from wsklab.home import FileLock, Home
 from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
+from wsklab.hypervisor.protocol import Domain
 from wsklab.image.store import Image
 from wsklab.lease import GRACE, KEEP_EXPIRED, SlotClaim, SlotTable, expiry_after
 from wsklab.network import Via
@@ -443,3 +444,39 @@ def test_a_boot_has_more_time_on_a_crowded_host(monkeypatch: pytest.MonkeyPatch,
     timeouts = Timeouts(scale=4.0)
     assert timeouts.boot(12).remaining_s == pytest.approx(48 * times, abs=1)
     assert timeouts.after(12).remaining_s == pytest.approx(48, abs=1)
+
+
+@pytest.mark.parametrize("step", ["destroy", "undefine"])
+def test_a_guest_goes_while_the_daemon_is_being_restarted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whichever step meets a daemon that is not there, it is taken again until one is: nothing is left to gc."""
+    guest = bench.create()
+    real, refusals = getattr(type(guest.domain), step), [1, 2]
+
+    def busy(domain: Domain) -> None:
+        if refusals:
+            refusals.pop()
+            raise HypervisorError(f"cannot {step}", why="Connection reset by peer")
+        real(domain)
+
+    monkeypatch.setattr(type(guest.domain), step, busy)
+    guest.destroy(bench.slots)
+    assert bench.leftovers() == []
+
+
+def test_a_guest_stays_whole_where_no_daemon_comes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files are not taken without its domain: gc would not know whose that is. A daemon's end is not awaited."""
+    guest = bench.create()
+
+    def refuses(_domain: Domain) -> None:
+        raise HypervisorError("cannot undefine", why="Connection reset by peer")
+
+    guest.via = Via(netns=Path("/nonexistent"))
+    with monkeypatch.context() as patched:
+        patched.setattr(type(guest.domain), "undefine", refuses)
+        with pytest.raises(HypervisorError):
+            guest.destroy(bench.slots)
+    assert len(bench.leftovers()) == 3
+    guest.destroy(bench.slots)
+    assert bench.leftovers() == []

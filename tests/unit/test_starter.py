@@ -119,7 +119,6 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     )
     inside = Inside()
     networks: list[str] = []
-    monkeypatch.setattr(Guest, "_port_open", lambda _guest: True)
     monkeypatch.setattr("wsklab.network.connect", lambda *_words: None)
     with FakeHypervisor(FakeScript(agent=inside.answer, console=b"wsklab: ready\n")) as hypervisor:
         factory = GuestFactory(
