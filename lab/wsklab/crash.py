@@ -257,7 +257,7 @@ def _late_words(console_tail: Callable[[], str], deadline: Deadline) -> str:
         return tail if _tells_of_a_death(tail) else NotYet("no death on the console")
 
     try:
-        return wait_until(look, deadline.sooner(_LATE_S), what="late words on the console")
+        return wait_until(look, deadline.sooner(_LATE_S), what="late words on the console", tick_s=0.01)
     except DeadlineExceeded:
         return console_tail()
 

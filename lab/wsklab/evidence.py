@@ -1,15 +1,16 @@
 """What is kept of a guest when a case ended badly on it, and what that amends of the first verdict.
 
 Every source is tried for itself, bounded in time, and a source that fails is named in `sources.txt`: a guest that is
-half dead gives what it still can. The log of a driver on Wine comes over the guest agent, which answers sooner than an
-emulated processor has made the keys of an SSH connection, and where the agent is gone over SSH. With Windows, where not
-every guest has an agent, it is the other way round.
+half dead gives what it still can. The log of a driver on Wine is read by the guest agent, which answers sooner than an
+emulated processor has made the keys of an SSH connection, and where that does not work a command fetches it, over the
+agent or SSH. With Windows, where not every guest has an agent, SSH comes first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from wsklab.channel.protocol import Runs
 from wsklab.crash import Cause, CrashReport, Fault
 from wsklab.deadline import Deadline, Timeouts
 from wsklab.dumps import take_dump
-from wsklab.errors import DeadlineExceeded, GuestError, HostError, LabError
+from wsklab.errors import DeadlineExceeded, GuestCommandError, GuestError, HostError, LabError
 from wsklab.guest import Guest
 from wsklab.picture import as_png
 from wsklab.symbols import symbol_at
@@ -38,8 +39,19 @@ _DUMP_S: Final = 120.0
 #: Ending a trace session and copying its file.
 _TRACE_S: Final = 30.0
 
-# Where the drivers were loaded was said long before: without it a fault is in no module. On a busy host each process
-# that an emulated guest starts costs the better part of a second, so they are few.
+#: Where a wine guest keeps what its drivers say, and, numbered, the end of that at the death of each driver host.
+_WINE_LOGS: Final = "/var/log/wsklab"
+# What is read of a log, and of that kept: where the drivers were loaded was said long before the end, mostly in the
+# beginning, and without it a fault is in no module.
+_BEGINNING: Final = 1 << 17
+_LOADED: Final = re.compile(rb' Loaded L"[^"\n]*(?:\.sys|ntoskrnl\.exe)"')
+_LOADED_MAX: Final = 200
+_END: Final = 30000
+_END_BESIDE_CRASH: Final = 8000
+_CRASHES_MAX: Final = 20
+
+# The same where the agent reads no file. On a busy host each process that an emulated guest starts costs the better
+# part of a second, so they are few.
 _WINE_LOG: Final = (
     "linux: cd /var/log/wsklab; "
     """grep -aEm 200 ' Loaded L"[^"]*(\\.sys|ntoskrnl\\.exe)"' wine.log; """
@@ -145,10 +157,17 @@ class Collector:
         return ""
 
     def _by_agent(self, guest: Guest, command: str) -> tuple[str, str] | None:
-        """What a command says over the guest agent, and by whom; None where nobody answers."""
-        way = AgentChannel(GuestAgent(guest.domain.agent_command), guest.record.kind)
+        """What a command would say, over the guest agent, and by whom; None where nobody answers."""
+        agent = GuestAgent(guest.domain.agent_command)
+        deadline = self._timeouts.after(_SOURCE_S / 2)
         try:
-            return way.run(command, self._timeouts.after(_SOURCE_S / 2), check=False).stdout, "guest agent"
+            with contextlib.suppress(GuestError):  # it reads no files, or not this one
+                log = _read_wine_log(agent, deadline)
+                crash = find_wine_crash(log)
+                if crash is None or crash.module:
+                    return log, "guest agent"
+            way = AgentChannel(agent, guest.record.kind)
+            return way.run(command, deadline, check=False).stdout, "guest agent"
         except LabError:
             return None
 
@@ -208,6 +227,27 @@ class Collector:
                 ),
             )
         return report
+
+
+def _read_wine_log(agent: GuestAgent, deadline: Deadline) -> str:
+    """What `_WINE_LOG` brings, without a process in the guest.
+
+    A driver that was loaded when the log was long already is missed.
+
+    Raises:
+        GuestCommandError: there is no log. HypervisorError, DeadlineExceeded: the agent is gone.
+    """
+    name = f"{_WINE_LOGS}/wine.log"
+    beginning = end = agent.read_file(name, deadline, limit=_BEGINNING)
+    if len(beginning) == _BEGINNING:
+        end = agent.read_file(name, deadline, limit=_END, end=True)
+    crash = b""
+    with contextlib.suppress(GuestCommandError):
+        for number in range(1, _CRASHES_MAX + 1):
+            crash = agent.read_file(f"{_WINE_LOGS}/crash-{number}.log", deadline, limit=_END, end=True)
+    loaded = [line for line in beginning.splitlines(keepends=True) if _LOADED.search(line)][:_LOADED_MAX]
+    end = end[-_END_BESIDE_CRASH if crash else -_END :]
+    return b"".join([*loaded, crash, end]).decode("utf-8", "replace")
 
 
 @contextlib.contextmanager

@@ -8,16 +8,17 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypervisor_contract import spec_maker
 
 from wsklab import network
+from wsklab.channel.agent import GuestAgent
 from wsklab.channel.fake import Ended, FakeChannel
 from wsklab.crash import Cause, CrashReport
 from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
-from wsklab.errors import ChannelLost, HypervisorError
+from wsklab.errors import ChannelLost, ChannelProtocolError, HypervisorError
 from wsklab.evidence import _WINE_LOG, Collector
 from wsklab.guest import Guest, GuestRecord
 from wsklab.hypervisor.fake import FakeHypervisor, FakeScript
@@ -33,22 +34,46 @@ _LOG = (
 
 
 class Agent:
-    """A guest agent that runs every program at once and prints the log."""
+    """A guest agent that reads the log in pieces, runs every program at once, and prints the log."""
 
     def __init__(self, log: str) -> None:
         self.log = log
         self.gone = False
+        self.reads = True
+        self.crashes: list[str] = []
         self.asked: list[str] = []
+        self._open: list[tuple[bytes, int]] = []
 
     def __call__(self, command: Mapping[str, object]) -> object:
         if self.gone:
             raise HypervisorError("the agent does not answer")
         self.asked.append(str(command["execute"]))
+        arguments = cast("Mapping[str, Any]", command.get("arguments", {}))
+        if command["execute"] == "guest-file-open":
+            self._open.append((self._file(arguments["path"]), 0))
+            return len(self._open) - 1
+        if command["execute"] == "guest-file-seek":
+            content, _ = self._open[arguments["handle"]]
+            place = arguments["offset"] + (len(content) if arguments["whence"] == 2 else 0)
+            self._open[arguments["handle"]] = content, place
+            return {"position": place, "eof": False}
+        if command["execute"] == "guest-file-read":
+            content, place = self._open[arguments["handle"]]
+            piece = content[place : place + min(arguments["count"], 1000)]
+            self._open[arguments["handle"]] = content, place + len(piece)
+            return {"buf-b64": base64.b64encode(piece).decode(), "count": len(piece), "eof": not piece}
         if command["execute"] == "guest-exec":
             return {"pid": 7}
         if command["execute"] == "guest-exec-status":
             return {"exited": True, "exitcode": 0, "out-data": base64.b64encode(self.log.encode()).decode()}
         return {}
+
+    def _file(self, path: str) -> bytes:
+        logs = {f"crash-{number}.log": log for number, log in enumerate(self.crashes, 1)}
+        found = {"wine.log": self.log, **logs}.get(path.removeprefix("/var/log/wsklab/")) if self.reads else None
+        if found is None:
+            raise HypervisorError("cannot ask the agent", why=f"failed to open file '{path}'")
+        return found.encode()
 
 
 def refused(*_: Any, **__: Any) -> Any:
@@ -102,10 +127,55 @@ def test_the_log_comes_by_the_agent(
     sources = (folder / "sources.txt").read_text()
     assert "driver.log: by guest agent\n" in sources
     assert "packets: none" in sources
-    assert "guest-exec" in agent.asked
+    assert "guest-exec" not in agent.asked, "no program was started in the guest"
+    assert agent.asked.count("guest-file-close") == agent.asked.count("guest-file-open") - 1, "one is not there"
     assert (folder / "screen.png").read_bytes().startswith(b"\x89PNG")
     for name in ("console.log", "driver.log"):
         assert "\x1b" not in (folder / name).read_text(), "a guest's escapes reach no terminal"
+
+
+def test_an_agent_that_reads_no_files_runs_a_command(guest: Guest, agent: Agent, tmp_path: Path) -> None:
+    """Which files it opens is the distribution's decision."""
+    agent.reads = False
+    Collector(Timeouts(scale=1.0)).collect(guest, report(Cause.DRIVER_CRASH), tmp_path / "evidence", capture=None)
+    assert "guest-exec" in agent.asked
+    assert "driver.log: by guest agent\n" in (tmp_path / "evidence" / "sources.txt").read_text()
+
+
+def test_of_a_long_log_what_matters_is_kept(guest: Guest, agent: Agent, tmp_path: Path) -> None:
+    """Where the drivers are, the end of the newest crash, the end of the log; as the command brings it."""
+    load, fault = _LOG.splitlines(keepends=True)
+    traces = "00c4:trace:seh:dispatch_exception rax=0\n" * 2000
+    agent.log = load + traces + fault + traces
+    agent.crashes = [f"{traces}an old one\n", f"{traces}{fault}"]
+    folder = tmp_path / "evidence"
+    final = Collector(Timeouts(scale=1.0)).collect(guest, report(Cause.DRIVER_CRASH), folder, capture=None)
+    assert final is not None
+    assert "wsklab-a4ac.sys+0x6acd" in final.reason
+    kept = (folder / "driver.log").read_text()
+    assert len(kept) < 40000
+    assert "an old one" not in kept
+    assert "guest-exec" not in agent.asked
+    agent.log = traces * 2 + load + traces + fault
+    Collector(Timeouts(scale=1.0)).collect(guest, report(Cause.DRIVER_CRASH), folder, capture=None)
+    assert "guest-exec" in agent.asked, "a driver that was loaded late is looked for in the guest"
+
+
+def test_an_agent_that_answers_nonsense_is_not_believed(agent: Agent) -> None:
+    """Neither a file without a handle nor a piece that is none."""
+    for nonsense in (
+        {"guest-file-open": "7"},
+        {"guest-file-read": {"buf-b64": "?"}},
+        {"guest-file-read": []},
+        {"guest-file-seek": {"position": None}},
+    ):
+
+        def send(command: Mapping[str, object], _deadline: Deadline, said: Mapping[str, object] = nonsense) -> Any:
+            name = str(command["execute"])
+            return {"return": said[name] if name in said else agent(command)}
+
+        with pytest.raises(ChannelProtocolError):
+            GuestAgent(send).read_file("/var/log/wsklab/wine.log", Deadline.after(5), limit=1 << 20, end=True)
 
 
 def test_the_log_comes_by_ssh_when_the_agent_is_gone(
