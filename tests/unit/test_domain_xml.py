@@ -16,6 +16,7 @@ from wsklab.domain_xml import (
     DiskSpec,
     DomainSpec,
     HostEntry,
+    MemoryFile,
     NetworkSpec,
     NicSpec,
     UefiChoice,
@@ -51,6 +52,14 @@ def _find(xml: str, path: str) -> etree._Element:
     found = etree.fromstring(xml).find(path)
     assert found is not None, path
     return found
+
+
+def test_a_fork_s_processor_is_not_asked_for_each_feature() -> None:
+    """libvirt would ask by 300 questions, where QEMU reads each byte of a question by itself; other guests keep it."""
+    words = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+    xml = render_domain_xml(_spec(memory_file=MemoryFile(path=Path("/lab/memory"))))
+    assert _find(xml, f"{words}capabilities/{words}del").get("capability") == "cpu-unavailable-features"
+    assert words not in render_domain_xml(_spec())
 
 
 def test_a_tcg_guest_gets_the_profile_s_cpu_and_a_small_translation_cache() -> None:
