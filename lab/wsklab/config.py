@@ -149,7 +149,8 @@ class LabConfig(BaseModel):
     )
     run_spares: Annotated[int, Field(ge=0, le=16)] = Field(
         default=1,
-        description="Ready, paused guests of each profile that a run keeps after the first one had to be replaced.",
+        description="Ready guests of each profile that a run keeps after the first one had to be replaced; "
+        "paused after half a minute.",
     )
     up_spares: Annotated[int, Field(ge=0, le=16)] = Field(
         default=0,

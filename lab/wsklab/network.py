@@ -311,6 +311,20 @@ def connect(via: Via, address: tuple[str, int], deadline: Deadline) -> socket.so
     return connection
 
 
+def host_address(via: Via, address: tuple[str, int]) -> str:
+    """The host's own address on the way to `address`; nothing is sent.
+
+    Raises:
+        ChannelLost: no way leads there. HostError: the namespace cannot be entered.
+    """
+    with inside(via, lambda: socket.socket(_family(address), socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.connect(address)
+        except OSError as error:
+            raise ChannelLost(f"no way leads to {address[0]}", why=str(error)) from error
+        return str(probe.getsockname()[0])
+
+
 def jump_argv(via: Via, address: str) -> list[str]:
     """The `ssh` command line whose standard streams are a connection to `address` (host:port) beyond that host."""
     *ssh, host = via.jump

@@ -32,7 +32,8 @@ from wsklab.hypervisor.protocol import DomainEvent, DomainEventKind, EventSubscr
 from wsklab.lease import DEFAULT_TTL, SlotTable, expiry_after
 from wsklab.lease_protocol import GuestHandle, KeptGuest, lost_mark
 from wsklab.profile import GuestProfile
-from wsklab.spares import rest, rouse
+from wsklab.ready_links import ReadyLink, ReadyLinks
+from wsklab.run_spares import RunSpares
 from wsklab.trace import start_trace
 
 __all__ = ["GuestPool"]
@@ -69,7 +70,8 @@ class GuestPool:
         events: the hypervisor's events, subscribed before the first guest starts.
         evidence: a directory for what dirty guests leave behind.
         stop: ends what `start` is still making in other threads (`Lab.stop_starting`).
-        spares: how many ready, paused guests of a profile are kept once one of it had to be replaced.
+        spares: how many ready guests of a profile are kept once one of it had to be replaced (`run_spares`).
+        links: gets what was opened into each guest to see that it is ready; None: nobody wants it.
         symbols: the debug file of the driver in the package; None where there is none.
         verifier: how Driver Verifier watches the driver; only guests of kind windows have it.
         trace: providers of Event Tracing that each guest is traced by; likewise.
@@ -88,6 +90,7 @@ class GuestPool:
         evidence: Path,
         stop: Callable[[], None] = lambda: None,
         spares: int = 0,
+        links: ReadyLinks | None = None,
         symbols: Path | None = None,
         verifier: str = "off",
         trace: Sequence[str] = (),
@@ -97,10 +100,16 @@ class GuestPool:
         self._trace = tuple(trace)
         self._start = start
         self._stop = stop
-        self._spares_wanted = spares
+        self._links = links
         self._undone: list[LabError] = []
-        self._spares: dict[str, list[GuestHandle]] = {}
-        self._resting: list[str] = []
+        self.spares = RunSpares(
+            wanted=spares,
+            make=lambda profile: self._provide(self._profiles[profile], boot=False),
+            find=self._find,
+            discard=self._discard,
+            links=links,
+            timeouts=timeouts,
+        )
         self._claim = claim
         self._mark = hashlib.sha256(claim.run.encode()).hexdigest()[:4]
         self._numbers = itertools.count(1)
@@ -148,14 +157,16 @@ class GuestPool:
         return handle
 
     def _any(self, profile: str, *, boot: bool) -> GuestHandle:
-        spare = None if boot else self._take_successor(profile) or self._take_spare(profile)
+        spare = None if boot else self._take_successor(profile) or self.spares.take(profile)
         if spare is not None:
             return spare
         try:
             return self._provide(self._profiles[profile], boot=boot)
         except HostFull:
-            if not self._drop_spare():
+            in_the_way = self.spares.drop_one()
+            if in_the_way is None:
                 raise
+            self._destroy(in_the_way)
             return self._provide(self._profiles[profile], boot=boot)
 
     @contextlib.contextmanager
@@ -181,7 +192,9 @@ class GuestPool:
         """The body of a thread. A spare is there at once; the next one is begun for whoever dies next."""
         made: list[GuestHandle] = []
         try:
-            made.append(self._take_spare(profile) or self._provide(self._profiles[profile], boot=False))
+            spare = self.spares.take(profile)
+            self.spares.begin(profile)
+            made.append(spare or self._provide(self._profiles[profile], boot=False))
         except LabError as error:
             _log.info("no successor of %s yet: %s", profile, error)
         finally:
@@ -189,8 +202,6 @@ class GuestPool:
                 self._coming[profile] -= 1
                 self._ready.setdefault(profile, []).extend(made)
                 self._idle.notify_all()
-        if made:
-            self._begin_refill(profile)
 
     def _take_successor(self, profile: str) -> GuestHandle | None:
         """A guest that was begun for whoever asks next; waits for one that is on its way."""
@@ -198,71 +209,6 @@ class GuestPool:
             ready = self._ready.setdefault(profile, [])
             self._idle.wait_for(lambda: ready or not self._coming[profile] or self._closed.is_set(), timeout=_COMING_S)
             return ready.pop() if ready and not self._closed.is_set() else None
-
-    def _take_spare(self, profile: str) -> GuestHandle | None:
-        """A ready guest that was kept paused, running again; None when there is none that wakes.
-
-        One that is in the making is awaited: it is ready before a guest that is begun now.
-        """
-        while True:
-            with self._idle:
-                waiting = self._spares.setdefault(profile, [])
-                self._idle.wait_for(
-                    lambda: self._spares[profile] or profile not in self._resting or self._closed.is_set(),
-                    timeout=_COMING_S,
-                )
-                handle = waiting.pop() if waiting and not self._closed.is_set() else None
-                guest = self._guests.get(handle.name) if handle is not None else None
-            if handle is None or guest is None:
-                return None
-            asked_at = time.monotonic()
-            try:
-                rouse(guest, self._timeouts)
-            except LabError as error:
-                self._discard(guest, f"a spare that did not wake: {error.message}")
-                continue
-            return handle.model_copy(update={"ready_s": round(time.monotonic() - asked_at, 3)})
-
-    def resting(self, profile: str) -> list[str]:
-        """The names of the spares that wait, paused."""
-        with self._lock:
-            return [handle.name for handle in self._spares.get(profile, ())]
-
-    def _drop_spare(self) -> bool:
-        """Make room: a spare of any profile is the first to go; False when there is none."""
-        with self._lock:
-            handle = next((waiting.pop() for waiting in self._spares.values() if waiting), None)
-            guest = self._guests.get(handle.name) if handle is not None else None
-        if guest is not None:
-            self._destroy(guest)
-        return guest is not None
-
-    def _begin_refill(self, profile: str) -> None:
-        """See that there will be a spare again, where the run keeps some."""
-        if self._spares_wanted and not self._closed.is_set():
-            threading.Thread(target=self._refill, args=(profile,), name=f"spare-{profile}", daemon=True).start()
-
-    def _refill(self, profile: str) -> None:
-        """Make one spare, unless there are enough; a full host, or one that fails, has none."""
-        with self._lock:
-            coming = self._spares.setdefault(profile, [])
-            if len(coming) + self._resting.count(profile) >= self._spares_wanted:
-                return
-            self._resting.append(profile)
-        try:
-            handle = self._provide(self._profiles[profile], boot=False)
-            with self._lock:
-                guest = self._guests.get(handle.name)
-            if guest is not None:
-                rest(guest)
-                with self._lock:
-                    coming.append(handle)
-        except LabError as error:
-            _log.info("no spare of %s: %s", profile, error)
-        finally:
-            with self._idle:
-                self._resting.remove(profile)
-                self._idle.notify_all()
 
     def _provide(self, facts: GuestProfile, *, boot: bool) -> GuestHandle:
         # a name is never used twice: other workers may still know the guest that this one replaces
@@ -290,14 +236,20 @@ class GuestPool:
             loaded = True
         # the driver's own answer says more than the ready-check
         check = "" if loaded else profile.ready_check
-        with guest.enter(self._timeouts.boot(profile.boot_budget_s), ready_check=check) as channel:
+        with contextlib.ExitStack() as opened:
+            channel = opened.enter_context(guest.enter(self._timeouts.boot(profile.boot_budget_s), ready_check=check))
             ready_s = guest.age_s
             if not loaded:
                 deploy(channel, self._package, self._timeouts, fresh=True)
             if self._trace:
                 start_trace(channel, self._trace, self._timeouts.after(_TRACE_S))
-            with DeviceClient.open(channel, self._timeouts.after(10), command=f"{WSKCTL} stdio") as client:
-                hello = client.hello
+            client = opened.enter_context(
+                DeviceClient.open(channel, self._timeouts.after(10), command=f"{WSKCTL} stdio")
+            )
+            hello = client.hello
+            if self._links is not None:
+                self._links.keep(guest.name, ReadyLink(channel, client))
+                opened.pop_all()
         guest.remember(ready_s=round(ready_s, 3))
         self._watch_wire(guest)
         windows = f"{hello.os_major}.{hello.os_minor}.{hello.os_build}.{hello.os_revision}"
@@ -373,9 +325,12 @@ class GuestPool:
                 self._reports[name] = final
         return final
 
-    def _known(self, name: str) -> Guest:
+    def _find(self, name: str) -> Guest | None:
         with self._lock:
-            guest = self._guests.get(name)
+            return self._guests.get(name)
+
+    def _known(self, name: str) -> Guest:
+        guest = self._find(name)
         if guest is None:
             raise HostError(f"guest {name} is not of this run", why="it was replaced already")
         return guest
@@ -395,7 +350,7 @@ class GuestPool:
         else:
             self.drop(handle, reason)
         another = self.provide(handle.profile, boot=boot)
-        self._begin_refill(handle.profile)
+        self.spares.begin(handle.profile)
         return another
 
     def drop(self, handle: GuestHandle, reason: str) -> None:
@@ -464,6 +419,8 @@ class GuestPool:
                 capture = self._captures.pop(guest.name, None)
             if capture is not None:
                 capture.close()
+            if self._links is not None:
+                self._links.drop(guest.name)
             guest.destroy(self._slots)
 
     def close(self) -> None:
@@ -471,6 +428,7 @@ class GuestPool:
         self._closed.set()
         with self._idle:
             self._idle.notify_all()
+        self.spares.close()
         self._stop()
         with self._lock:
             guests = list(self._guests.values())
@@ -512,8 +470,9 @@ class GuestPool:
         """Look at every guest's processor time now and then until the pool is closed."""
         before: dict[str, tuple[float, int]] = {}
         while not self._closed.wait(_PULSE_S):
+            self.spares.pause_old()
             with self._lock:
-                # a spare stands still because the lab paused it
+                # a spare stands still when the lab has paused it
                 guests = [guest for guest in self._guests.values() if guest.record.uuid in self._handed]
             for guest in guests:
                 try:

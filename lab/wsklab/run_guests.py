@@ -15,6 +15,7 @@ from wsklab.lease_protocol import GuestProvider
 from wsklab.machine_pool import MachinePool
 from wsklab.pool import GuestPool
 from wsklab.profile import GuestProfile
+from wsklab.ready_links import ReadyLinks
 from wsklab.shim_pool import MixedPool, ShimPool
 from wsklab.toolchain import BuildResult, ShimBuild
 from wsklab.trace import require_tracing
@@ -103,6 +104,7 @@ def run_provider(
     each: int = 1,
     verifier: str = "off",
     trace: Sequence[str] = (),
+    links: ReadyLinks | None = None,
 ) -> GuestProvider:
     """The provider of a run's guests. The hypervisor is connected only where a profile needs it.
 
@@ -113,6 +115,7 @@ def run_provider(
         each: how many guests the run has of each profile.
         verifier: how Driver Verifier watches the driver.
         trace: providers of Event Tracing that guests are traced by.
+        links: gets what is open into guests with a machine once they are ready; None: nobody in this process wants it.
 
     Raises:
         UsageError: guests of a profile do not have this verifier mode, or cannot be traced.
@@ -155,6 +158,7 @@ def run_provider(
             start=lab.start_guest,
             stop=lab.stop_starting,
             spares=lab.config.run_spares,
+            links=links,
             claim=Claim(owner=lab.owner, purpose="run", run=run_id, together=wants_several(cases, machines, each)),
             package=drivers.package(drivers.image or drivers.windows.sys, drivers.windows.ctl),
             slots=lab.slots,

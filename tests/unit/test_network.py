@@ -20,6 +20,13 @@ def test_a_connection_has_no_delay_and_blocks() -> None:
         assert made.gettimeout() is None
 
 
+def test_the_way_to_a_guest_tells_the_hosts_own_address() -> None:
+    """Without a packet: nobody listens there."""
+    assert network.host_address(Via(), ("127.0.0.2", 9)) == "127.0.0.1"
+    with pytest.raises(ChannelLost):
+        network.host_address(Via(), ("255.255.255.255", 9))
+
+
 def test_a_refused_connection_is_a_lost_channel() -> None:
     """Nobody listening is the guest's fault, with the address in the message."""
     with listen(Via(), ("127.0.0.1", 0)) as listener:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from hypervisor_contract import spec_maker
 
-from wsklab import network, pool
+from wsklab import network, pool, run_spares
 from wsklab.channel.fake import Ended, FakeChannel
 from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
 from wsklab.deploy import DriverPackage
-from wsklab.errors import HostError
+from wsklab.errors import ChannelLost, HostError, LabError
 from wsklab.guest import Claim, Guest, GuestRecord
 from wsklab.hypervisor.fake import FakeHypervisor
 from wsklab.hypervisor.protocol import DomainState
@@ -25,9 +25,29 @@ from wsklab.lease import SlotTable
 from wsklab.lease_protocol import GuestHandle
 from wsklab.pool import GuestPool
 from wsklab.profile import GuestProfile, load_profile
+from wsklab.ready_links import ReadyLinks
 from wsklab.resources import images_root
 
 PROFILE = "wine-bookworm"
+
+
+class Conversation(contextlib.AbstractContextManager["Conversation"]):
+    """What a pool needs of a `DeviceClient`."""
+
+    hello = SimpleNamespace(os_major=10, os_minor=0, os_build=19043, os_revision=0, wine="8.0")
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    @property
+    def fault(self) -> LabError | None:
+        return self._bench.fault[0]
+
+    def close(self) -> None:
+        self._bench.closed[0] += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Bench:
@@ -36,6 +56,10 @@ class Bench:
     def __init__(self, folder: Path, hypervisor: FakeHypervisor) -> None:
         self.hypervisor = hypervisor
         self.made: list[Guest] = []
+        self.links = ReadyLinks()
+        #: how many conversations with guests were closed, and why they are over
+        self.closed = [0]
+        self.fault: list[LabError | None] = [None]
         #: nobody gets a new guest while this is clear
         self.open = threading.Event()
         self.open.set()
@@ -51,6 +75,7 @@ class Bench:
             profiles={PROFILE: load_profile(images_root() / PROFILE)},
             start=self._start,
             spares=1,
+            links=self.links,
             claim=Claim(owner="me", purpose="run", run="r1"),
             package=self._package,
             slots=SlotTable(folder / "slots"),
@@ -84,7 +109,7 @@ class Bench:
     def rested(self) -> str:
         """The name of the spare, once there is one."""
         return wait_until(
-            lambda: self.pool.resting(PROFILE)[0] if self.pool.resting(PROFILE) else NotYet(),
+            lambda: self.pool.spares.names(PROFILE)[0] if self.pool.spares.names(PROFILE) else NotYet(),
             Deadline.after(20), what="a spare",
         )  # fmt: skip
 
@@ -101,9 +126,11 @@ class Bench:
         """The guest's processors stand still from now on."""
         self.hypervisor.hang(self._guest(handle).record.uuid)
 
-    def running(self) -> bool:
-        """Whether the guest that was made last runs."""
-        return self.made[-1].domain.state() is DomainState.RUNNING
+    def awaits(self, state: DomainState) -> None:
+        """Wait until the guest that was made last is in a state."""
+        wait_until(
+            lambda: self.made[-1].domain.state() is state or NotYet(), Deadline.after(20), what=f"{state} of a guest"
+        )
 
     def left(self) -> list[str]:
         """The guests that are still there."""
@@ -120,14 +147,10 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     def no_packets(*_words: Any) -> Any:
         raise HostError("no packets here")
 
-    hello = SimpleNamespace(os_major=10, os_minor=0, os_build=19043, os_revision=0, wine="8.0")
-    monkeypatch.setattr(
-        pool.DeviceClient, "open", lambda *_words, **_more: contextlib.nullcontext(SimpleNamespace(hello=hello))
-    )
+    monkeypatch.setattr(pool.DeviceClient, "open", lambda *_words, **_more: Conversation(made))
     monkeypatch.setattr(pool, "Capture", no_packets)
-    monkeypatch.setattr(pool, "rouse", lambda guest, _timeouts: guest.domain.resume())
+    monkeypatch.setattr(run_spares, "rouse", lambda guest, _timeouts: guest.domain.resume())
     monkeypatch.setattr(pool, "_PULSE_S", 0.02)
-    monkeypatch.setattr(Guest, "_port_open", lambda _guest: True)
     monkeypatch.setattr(network, "connect", lambda *_words: SimpleNamespace(close=lambda: None))
     with FakeHypervisor() as hypervisor:
         made = Bench(tmp_path, hypervisor)
@@ -150,23 +173,25 @@ def test_the_spare_takes_the_place_of_a_guest_that_died(bench: Bench) -> None:
 
 
 def test_a_spare_in_the_making_is_awaited(bench: Bench) -> None:
-    """It is ready before a guest that is begun now: of two deaths in a row the second makes no third one."""
+    """The first death begins two guests, for it and for the next one, which begins one more: of two in a row."""
     first = bench.pool.provide(PROFILE)
     bench.dies(first)
     second = bench.pool.replace(first, "it died")
     wait_until(lambda: len(bench.made) == 3 or NotYet(), Deadline.after(20), what="the beginning of a spare")
     bench.dies(second)
     third = bench.pool.replace(second, "it died, too")
-    assert third.name == bench.made[2].name
+    assert {second.name, third.name} == {guest.name for guest in bench.made[1:3]}
     bench.rested()
     assert len(bench.made) == 4
 
 
-def test_a_spare_was_never_starved(bench: Bench) -> None:
+def test_a_spare_was_never_starved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stands still because the lab paused it; one that works and stands still is starved."""
+    monkeypatch.setattr(run_spares, "_AWAKE_S", 0.0)
     second = bench.pool.replace(bench.pool.provide(PROFILE), "dirty")
     bench.hangs(second)
     bench.rested()
+    bench.awaits(DomainState.PAUSED)
     wait_until(
         lambda: bool(bench.stood_still_s(second)) or NotYet(), Deadline.after(20), what="a guest that stands still"
     )
@@ -174,14 +199,46 @@ def test_a_spare_was_never_starved(bench: Bench) -> None:
     assert bench.stood_still_s(third) == 0
 
 
+def test_a_spare_is_awake_until_it_has_waited_for_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then it keeps what is open into it, and is there at once; then it is paused, and resumed for its taker."""
+    second = bench.pool.replace(bench.pool.provide(PROFILE), "dirty")
+    spare = bench.rested()
+    assert bench.made[-1].domain.state() is DomainState.RUNNING
+    third = bench.pool.replace(second, "dirty")
+    assert third.name == spare
+    assert bench.links.take(spare) is not None
+    assert bench.links.take(spare) is None, "it is somebody's now"
+
+    spare = bench.rested()
+    assert spare != third.name
+    monkeypatch.setattr(run_spares, "_AWAKE_S", 0.0)
+    bench.awaits(DomainState.PAUSED)
+    assert bench.links.take(spare) is None, "a paused guest answers nobody"
+    bench.rested()
+    fourth = bench.pool.replace(third, "dirty")
+    assert fourth.name == spare
+    assert next(guest for guest in bench.made if guest.name == spare).domain.state() is DomainState.RUNNING
+
+
+def test_what_is_open_into_a_guest_ends_with_it(bench: Bench) -> None:
+    """One that nobody took is closed; one that broke is nobody's."""
+    first = bench.pool.provide(PROFILE)
+    second = bench.pool.replace(first, "dirty")
+    assert bench.links.take(first.name) is None
+    assert bench.closed[0] == 1
+    bench.fault[0] = ChannelLost("it broke")
+    assert bench.links.take(second.name) is None
+    assert bench.closed[0] == 2
+
+
 def test_the_end_does_not_wait_for_a_guest_that_is_not_ready_yet(bench: Bench) -> None:
     """It is taken away; whoever waits for its answer learns that the run is over."""
     first = bench.pool.provide(PROFILE)
     bench.answers.clear()
     bench.dies(first)
-    wait_until(lambda: len(bench.made) == 2 or NotYet(), Deadline.after(20), what="the beginning of a successor")
-    wait_until(lambda: bench.running() or NotYet(), Deadline.after(20), what="its start")
-    assert len(bench.left()) == 2
+    wait_until(lambda: len(bench.made) == 3 or NotYet(), Deadline.after(20), what="the beginning of two successors")
+    bench.awaits(DomainState.RUNNING)
+    assert len(bench.left()) == 3
     before = time.monotonic()
     bench.pool.close()
     assert time.monotonic() - before < 10, "it waited for a guest that was gone"

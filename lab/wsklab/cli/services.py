@@ -431,6 +431,7 @@ class Services:
             cleaned: gets a line about what was put away.
         """
         from wsklab.pytest_plugin.suite import named_paths, options_of, run_suite
+        from wsklab.ready_links import ReadyLinks
         from wsklab.resources import conformance_root
         from wsklab.results.store import new_run_id
         from wsklab.run_guests import run_provider, run_timeouts
@@ -449,12 +450,13 @@ class Services:
         with lab.home.run_alive(run_id):
             folder = results.absolute() / run_id / "evidence" / "guests"
             named = named_paths(pytest_args)
+            links = ReadyLinks() if workers <= 1 else None  # several workers are processes of their own
             pool = run_provider(
-                lab, profiles=profiles, drivers=drivers, run_id=run_id, evidence=folder,
+                lab, profiles=profiles, drivers=drivers, run_id=run_id, evidence=folder, links=links,
                 cases=[conformance_root(), *named], each=options.each, verifier=verifier, trace=trace,
             )  # fmt: skip
             try:
-                return run_suite(pool, options, workers=workers, extra=pytest_args, output=output)
+                return run_suite(pool, options, links=links, workers=workers, extra=pytest_args, output=output)
             finally:
                 pool.close()
                 cleaned.append(f"the guests of run {run_id}")

@@ -21,9 +21,10 @@ from wsklab.process import run
 from wsklab.pytest_plugin.death_watch import DeathWatch
 from wsklab.pytest_plugin.links import Reload, read_reloads
 from wsklab.pytest_plugin.wires import HostWire
+from wsklab.ready_links import ReadyLink
 from wsklab.service import DriverService
 
-__all__ = ["ChannelLink", "open_link"]
+__all__ = ["ChannelLink", "link_over", "open_link"]
 
 #: The command that gives a guest its IPv6 address on the wire, by kind.
 _IPV6: Mapping[str, str] = MappingProxyType(
@@ -64,15 +65,28 @@ def open_link(handle: GuestHandle, scale: float) -> ChannelLink:
     return ChannelLink(handle, scale, channel, host_address)
 
 
+def link_over(handle: GuestHandle, scale: float, ready: ReadyLink) -> ChannelLink:
+    """The link to a guest that the pool has looked at, over what it opened for that."""
+    host_address = network.host_address(network.Via(handle.netns), (handle.address, handle.ssh_port))
+    return ChannelLink(handle, scale, ready.channel, host_address, ready.client)
+
+
 class ChannelLink(HostWire):
     """The real link: one channel, and on it one `wskctl stdio`, opened when first needed."""
 
-    def __init__(self, handle: GuestHandle, scale: float, channel: Channel, host_address: str) -> None:
+    def __init__(
+        self,
+        handle: GuestHandle,
+        scale: float,
+        channel: Channel,
+        host_address: str,
+        client: DeviceClient | None = None,
+    ) -> None:
         self._handle = handle
         self._timeouts = Timeouts(scale=scale)
         super().__init__(network.Via(handle.netns), host=host_address, guest=handle.address)
         self._channel = channel
-        self._client: DeviceClient | None = None
+        self._client = client
         self._sockets: RemoteSockets | None = None
         self._over_ipv6: HostWire | None = None
         # a process that is a guest closes its connections when it dies

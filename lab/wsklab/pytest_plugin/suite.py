@@ -14,8 +14,10 @@ from typing import TextIO
 import pytest
 
 from wsklab.errors import HostError, UsageError
-from wsklab.lease_protocol import GuestProvider
+from wsklab.lease_protocol import GuestHandle, GuestProvider
+from wsklab.pytest_plugin.links import GuestLink
 from wsklab.pytest_plugin.options import Profile, RunOptions
+from wsklab.ready_links import ReadyLinks
 from wsklab.resources import conformance_root
 from wsklab.results.model import RunDocument
 from wsklab.results.store import load_run
@@ -37,14 +39,29 @@ filterwarnings =
 
 
 class _Provider:
-    """Hands the lab's guests to the plugin."""
+    """Hands the lab's guests to the plugin, and what is open into them already."""
 
-    def __init__(self, provider: GuestProvider) -> None:
+    def __init__(self, provider: GuestProvider, links: ReadyLinks | None) -> None:
         self._provider = provider
+        self._links = links
 
     def pytest_wsklab_provider(self, config: pytest.Config) -> GuestProvider:  # noqa: ARG002 - the hook's signature
         """See `hooks.pytest_wsklab_provider`."""
         return self._provider
+
+    def pytest_wsklab_link(
+        self,
+        config: pytest.Config,  # noqa: ARG002 - the hook's signature
+        handle: GuestHandle,
+        scale: float,
+    ) -> GuestLink | None:
+        """See `hooks.pytest_wsklab_link`."""
+        ready = self._links.take(handle.name) if self._links is not None else None
+        if ready is None:
+            return None
+        from wsklab.pytest_plugin.channel_link import link_over  # noqa: PLC0415 - only where there is a guest
+
+        return link_over(handle, scale, ready)
 
 
 def suite_arguments(
@@ -117,6 +134,7 @@ def run_suite(
     provider: GuestProvider,
     options: RunOptions,
     *,
+    links: ReadyLinks | None = None,
     workers: int = 0,
     cases: Path | None = None,
     plugins: Sequence[str] = (),
@@ -129,6 +147,7 @@ def run_suite(
 
     Args:
         provider: makes guests; closed at the end.
+        links: what it leaves open into them for cases that run in this process.
         workers: how many cases run at the same time; 0 and 1 run everything in this process.
         cases: folder of the cases; None: the lab's own.
         extra: more pytest arguments, as the user gave them.
@@ -158,7 +177,7 @@ def run_suite(
         extra=extra,
     )
     with contextlib.redirect_stdout(output or sys.stdout):
-        code = int(pytest.main(arguments, plugins=[_Provider(provider)]))
+        code = int(pytest.main(arguments, plugins=[_Provider(provider, links)]))
     if not (folder / "run.json").is_file():
         raise HostError(
             "the run wrote no results",

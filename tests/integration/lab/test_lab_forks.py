@@ -13,7 +13,7 @@ import pytest
 from lab_home import PROFILE, LabCommand
 from local_wine import DEVICE
 
-from wsklab import spares, waking
+from wsklab import run_spares, spares, waking
 from wsklab.assemble import Lab
 from wsklab.channel.agent import GuestAgent
 from wsklab.channel.device import DeviceClient
@@ -23,7 +23,9 @@ from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.deploy import DriverPackage
 from wsklab.guest import Claim, Guest
 from wsklab.hypervisor.libvirt import LibvirtDomain
+from wsklab.hypervisor.protocol import DomainState
 from wsklab.pool import GuestPool
+from wsklab.ready_links import ReadyLinks
 from wsklab.template import Template
 from wsklab.toolchain import BuildResult
 
@@ -186,14 +188,21 @@ def test_up_leaves_a_spare_and_the_next_up_takes_it(lab: LabCommand, base: Templ
     assert lab.ok("gc", "--dry-run", "--json")["removed"] == []
 
 
-def test_a_run_replaces_a_guest_by_its_spare(lab: LabCommand, built: BuildResult, tmp_path: Path) -> None:
-    """The first replacement makes a spare; the second is that spare, at once, with the driver loaded and alive."""
+def test_a_run_replaces_a_guest_by_its_spare(
+    lab: LabCommand, built: BuildResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first replacement makes a spare; the second is that spare, at once, with the driver loaded and alive.
+
+    One that is awake has a link that works; one that was paused meanwhile is entered anew.
+    """
+    links = ReadyLinks()
     with _opened(lab) as opened, opened.home.run_alive("forks"):
         pool = GuestPool(
             profiles={PROFILE: opened.profile(PROFILE)},
             start=opened.start_guest,
             stop=opened.stop_starting,
             spares=1,
+            links=links,
             claim=Claim(owner=opened.owner, purpose="run", run="forks"),
             package=DriverPackage(image=built.sys, control=built.ctl),
             slots=opened.slots,
@@ -201,22 +210,39 @@ def test_a_run_replaces_a_guest_by_its_spare(lab: LabCommand, built: BuildResult
             timeouts=opened.timeouts,
             evidence=tmp_path,
         )
+
+        def spare(state: DomainState) -> str:
+            """The name of the spare, once it is in that state."""
+
+            def found() -> str | NotYet:
+                (name,) = pool.spares.names(PROFILE) or ("",)
+                there = [guest for guest in opened.guests() if guest.name == name]
+                return name if there and there[0].domain.state() is state else NotYet(name)
+
+            return wait_until(found, Deadline.after(120), what=f"a spare that is {state}", tick_s=0.2)
+
         try:
             second = pool.replace(pool.provide(PROFILE), "the test says so")
-
-            def paused() -> str | NotYet:
-                return pool.resting(PROFILE)[0] if pool.resting(PROFILE) else NotYet()
-
-            waiting = wait_until(paused, Deadline.after(120), what="a spare", tick_s=0.2)
+            waiting = spare(DomainState.RUNNING)
             third = pool.replace(second, "the test says so again")
-            assert third.name == waiting
-            assert third.method == "fork"
+            assert (third.name, third.method) == (waiting, "fork")
+            link = links.take(third.name)
+            assert link is not None
+            with link.client.open_device(DEVICE) as device:
+                assert WskClient(device, call_s=30).create_listening_socket_sample().succeeded
+            link.close()
+            monkeypatch.setattr(run_spares, "_AWAKE_S", 0.0)
+            waiting = spare(DomainState.PAUSED)
+            fourth = pool.replace(third, "the test says so once more")
+            assert fourth.name == waiting
+            assert links.take(fourth.name) is None
             guest = next(guest for guest in opened.guests() if guest.name == waiting)
             with (
                 guest.open_channel(Deadline.after(60)) as channel,
                 DeviceClient.open(channel, Deadline.after(60)) as control,
                 control.open_device(DEVICE) as device,
             ):
+                assert abs(GuestAgent(guest.domain.agent_command).offset_s(Deadline.after(20))) < waking.MAX_SKEW_S
                 assert WskClient(device, call_s=30).create_listening_socket_sample().succeeded
         finally:
             pool.close()
