@@ -43,7 +43,7 @@ _TRACE_S: Final = 30.0
 _WINE_LOGS: Final = "/var/log/wsklab"
 # What is read of a log, and of that kept: where the drivers were loaded was said long before the end, mostly in the
 # beginning, and without it a fault is in no module.
-_BEGINNING: Final = 1 << 17
+_BEGINNING: Final = 1 << 16
 _LOADED: Final = re.compile(rb' Loaded L"[^"\n]*(?:\.sys|ntoskrnl\.exe)"')
 _LOADED_MAX: Final = 200
 _END: Final = 30000

@@ -71,6 +71,7 @@ WIRE_GUEST_MAC: Final = "52:54:00:77:fe:02"
 WIRE_HOST: Final = "192.168.77.1"
 _WIRE_HOST_MAC: Final = "52:54:00:77:fe:01"
 _WIRE_LENGTH: Final = 24
+_WIRE_NET: Final = "192.168.77.0/24"
 
 _WIRE_PREFIX: Final = "wskw"
 
@@ -224,6 +225,8 @@ class Wires:
             f"link set dev {name} address {_WIRE_HOST_MAC}",
             f"address add {WIRE_HOST}/{_WIRE_LENGTH} dev {name}",
             f"link set dev {name} up",
+            # a server that writes twice in a row (Nagle's algorithm) would wait 40 ms for the host to acknowledge
+            f"route change {_WIRE_NET} dev {name} proto kernel scope link src {WIRE_HOST} quickack 1",
             netns=name,
         )
 

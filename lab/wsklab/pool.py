@@ -2,7 +2,7 @@
 
 `GuestPool` is the broker's `GuestProvider`. It never raises a guest's death at a worker: it says what
 happened (`explain`), keeps what proves it (`conclude`) and makes another guest. The successor of a guest that is lost
-is begun with the provisional verdict, before anything of the old one is looked at.
+is begun as soon as somebody asks what happened, before anything of the old one is looked at.
 """
 
 from __future__ import annotations
@@ -124,6 +124,8 @@ class GuestPool:
         self._collector = Collector(timeouts, symbols=symbols, driver=package.image.stem.lower(), trace=trace)
         self._captures: dict[str, Capture] = {}
         self._reports: dict[str, CrashReport] = {}
+        #: guests that were asked about; each has a successor
+        self._doubted: set[str] = set()
         #: successors of guests that are lost: those in the making, and those that wait to be asked for
         self._coming: Counter[str] = Counter()
         self._ready: dict[str, list[GuestHandle]] = {}
@@ -293,6 +295,12 @@ class GuestPool:
         guest = self._known(name)
         since = time.monotonic() - _REMEMBERED_S
         with self._lock:
+            first = name not in self._doubted
+            self._doubted.add(name)
+        # whatever the answer is, nobody works on this guest any more: its successor need not wait for it
+        if first and not self._closed.is_set():
+            self._begin_successor(guest.record.profile)
+        with self._lock:
             events = tuple(self._seen.get(guest.record.uuid, ()))
             still_s = sum(length for at, length in self._stood_still.get(name, ()) if at > since)
         signals = gather(
@@ -307,11 +315,8 @@ class GuestPool:
         )
         report = classify(signals)
         with self._lock:
-            first = name not in self._reports
             # what was seen to die stays dead, whatever the next case on that guest sees of it
             self._reports.setdefault(name, report)
-        if first and not self._closed.is_set():
-            self._begin_successor(guest.record.profile)
         return report
 
     def conclude(self, name: str, folder: Path) -> CrashReport | None:

@@ -60,7 +60,7 @@ class Inside:
             if arguments["path"] == "/usr/bin/perl":
                 self.seeds.append(base64.b64decode(arguments["input-data"]))
                 if self.works:
-                    self.behind_s -= int(words[-1]) / 1e9
+                    self.behind_s -= int(words[-2]) + int(words[-1]) / 1e9
             else:
                 self.identities.append((words[-2], words[-1]))
             return {"pid": 1}
