@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wsklab import network
 from wsklab.answer_file import GUEST_ACCOUNT
-from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
+from wsklab.deadline import Timeouts
 from wsklab.domain_mark import DomainMetadata
 from wsklab.domain_xml import (
     NO_TIMER_CHECK,
@@ -27,15 +27,15 @@ from wsklab.domain_xml import (
     UefiChoice,
     render_domain_xml,
 )
-from wsklab.errors import DeadlineExceeded, HostError, HypervisorError, UsageError
+from wsklab.errors import HostError, HypervisorError, UsageError
 from wsklab.guest import (
     GUEST_USER,
-    PATIENCE_S,
     ChannelOpener,
     Claim,
     Guest,
     GuestRecord,
     directory_lock,
+    forget,
     read_record,
     write_record,
 )
@@ -188,21 +188,10 @@ class GuestFactory:
             domain.resume()
 
     def _undo(self, record: GuestRecord, directory: Path) -> None:
-        """Take back a guest that did not come into being; a daemon that is just starting again gets some time."""
-
-        def forgotten() -> bool | NotYet:
-            try:
-                domain = self.hypervisor.lookup(record.uuid)
-                if domain is not None:
-                    domain.destroy()
-                    domain.undefine()
-            except HypervisorError as error:
-                return NotYet(error.why or error.message)
-            return True
-
+        """Take back a guest that did not come into being."""
         # what cannot be taken back now is found by gc: the domain's mark, the directory, the wire
-        with contextlib.suppress(DeadlineExceeded):
-            wait_until(forgotten, Deadline.after(PATIENCE_S), what=f"the end of {record.name}")
+        with contextlib.suppress(HypervisorError):
+            forget(lambda: self.hypervisor.lookup(record.uuid), hopeless=self.via.is_gone)
         if record.wire and self.wires is not None:
             with contextlib.suppress(HostError):
                 self.wires.remove(record.wire)

@@ -10,7 +10,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -37,7 +37,6 @@ from wsklab.hypervisor.protocol import Domain, DomainState
 from wsklab.lease import SlotTable
 
 __all__ = [
-    "PATIENCE_S",
     "ChannelOpener",
     "Claim",
     "Guest",
@@ -52,9 +51,8 @@ GUEST_USER = "Administrator"
 _SSH_PORT = 22
 _RECORD = "guest.json"
 _HERE = LocalFiles()
-#: How long a daemon that is being started again gets to answer: a second or two, on a busy host more, and half a minute
-#: where it waits for a job of the guest that was cut short.
-PATIENCE_S: Final = 45.0
+# How long a daemon that is being started again gets to answer: it takes a second or two, on a busy host more.
+_PATIENCE_S: Final = 15.0
 
 
 class ChannelOpener(Protocol):
@@ -301,9 +299,7 @@ class Guest:
     def destroy(self, slots: SlotTable) -> None:
         """Power off, undefine, delete the files, give the slot back. Nothing is left behind."""
         with self.locked():
-            # where the lab's own daemon has ended for good, nobody will answer
-            ended = self.via.netns is not None and not self.via.netns.exists()
-            forget(self.domain, patience_s=0.0 if ended else PATIENCE_S)
+            forget(lambda: self.domain, hopeless=self.via.is_gone)
             if self.record.wire and self._wires is not None:
                 self._wires.remove(self.record.wire)
             # before the files: a slot whose directory is gone is a stale one for every sweep beside us
@@ -341,24 +337,29 @@ def directory_lock(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def forget(domain: Domain, *, patience_s: float = PATIENCE_S) -> None:
-    """Power off and undefine; another sweeper may be faster.
+def forget(find: Callable[[], Domain | None], *, hopeless: Callable[[], bool]) -> None:
+    """Power off and undefine; another sweeper may be faster. A daemon that is being started again gets some time.
 
     Args:
-        patience_s: how long a daemon that is just being started again gets until it answers.
+        find: the domain; None when it is gone.
+        hopeless: whether no daemon will ever answer.
 
     Raises:
         HypervisorError: it does not answer, or refuses.
     """
-    deadline = Deadline.after(patience_s)
+    deadline = Deadline.after(_PATIENCE_S)
     while True:
+        # asked before: a call that took all the time, because it waited for a job that was cut short, is made once more
+        last = deadline.expired or hopeless()
         try:
-            domain.destroy()
-            domain.undefine()
+            domain = find()
+            if domain is not None:
+                domain.destroy()
+                domain.undefine()
         except DomainGone:
             return
         except HypervisorError:
-            if deadline.expired:
+            if last:
                 raise
         else:
             return

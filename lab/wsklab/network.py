@@ -93,6 +93,10 @@ class Via:
     jump: tuple[str, ...] = ()
     host: str = ""
 
+    def is_gone(self) -> bool:
+        """Whether the namespace is gone, and with it the lab's daemon that had it."""
+        return self.netns is not None and not self.netns.exists()
+
 
 class _Box(Generic[T]):
     """Carries the answer of a thread back: a value or an error."""
