@@ -53,7 +53,7 @@ _CRASHES_MAX: Final = 20
 # The same where the agent reads no file. On a busy host each process that an emulated guest starts costs the better
 # part of a second, so they are few.
 _WINE_LOG: Final = (
-    "linux: cd /var/log/wsklab; "
+    f"linux: cd {_WINE_LOGS}; "
     """grep -aEm 200 ' Loaded L"[^"]*(\\.sys|ntoskrnl\\.exe)"' wine.log; """
     """set -- $(ls -t crash-*.log 2>/dev/null); tail -c 30000 "$1" 2>/dev/null; tail -c 8000 wine.log"""
 )

@@ -66,8 +66,16 @@ def open_link(handle: GuestHandle, scale: float) -> ChannelLink:
 
 
 def link_over(handle: GuestHandle, scale: float, ready: ReadyLink) -> ChannelLink:
-    """The link to a guest that the pool has looked at, over what it opened for that."""
-    host_address = network.host_address(network.Via(handle.netns), (handle.address, handle.ssh_port))
+    """The link to a guest that the pool has looked at, over what it opened for that; ended when no link comes of it.
+
+    Raises:
+        ChannelLost, HostError: the wire is gone.
+    """
+    try:
+        host_address = network.host_address(network.Via(handle.netns), (handle.address, handle.ssh_port))
+    except LabError:
+        ready.close()
+        raise
     return ChannelLink(handle, scale, ready.channel, host_address, ready.client)
 
 
