@@ -436,7 +436,7 @@ def _memory_file(root: etree._Element, spec: DomainSpec, memory: MemoryFile) -> 
     for word in words:
         argument = etree.SubElement(line, f"{{{_QEMU_URI}}}arg")
         _attribute(argument, "value", word)
-    # Else libvirt asks QEMU for each of 300 features of the processor by name: two thirds of the time that QEMU starts in.
+    # Else libvirt asks QEMU for each of 300 features of the processor by name: two thirds of QEMU's start.
     without = etree.SubElement(root, f"{{{_QEMU_URI}}}capabilities")
     _attribute(etree.SubElement(without, f"{{{_QEMU_URI}}}del"), "capability", "cpu-unavailable-features")
 
