@@ -164,7 +164,7 @@ class Collector:
             with contextlib.suppress(GuestError):  # it reads no files, or not this one
                 log = _read_wine_log(agent, deadline)
                 crash = find_wine_crash(log)
-                if crash is None or crash.module:
+                if crash is None or crash.module or crash.bugcheck is not None:  # a stop names no module
                     return log, "guest agent"
             way = AgentChannel(agent, guest.record.kind)
             return way.run(command, deadline, check=False).stdout, "guest agent"

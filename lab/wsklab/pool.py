@@ -33,7 +33,7 @@ from wsklab.lease import DEFAULT_TTL, SlotTable, expiry_after
 from wsklab.lease_protocol import GuestHandle, KeptGuest, lost_mark
 from wsklab.profile import GuestProfile
 from wsklab.ready_links import ReadyLink, ReadyLinks
-from wsklab.run_spares import RunSpares
+from wsklab.run_spares import COMING_S, RunSpares
 from wsklab.trace import start_trace
 
 __all__ = ["GuestPool"]
@@ -44,8 +44,6 @@ _log = logging.getLogger(__name__)
 _TRACE_S = 60.0
 # How long guests in the making get to be removed.
 _CLOSE_S = 30.0
-# The longest that a guest in the making is awaited, whose own steps all have deadlines: another is begun then.
-_COMING_S = 600.0
 # How often each guest's processor time is looked at, and for how long it is remembered that it stood still.
 _PULSE_S = 2.0
 _REMEMBERED_S = 90.0
@@ -209,7 +207,7 @@ class GuestPool:
         """A guest that was begun for whoever asks next; waits for one that is on its way."""
         with self._idle:
             ready = self._ready.setdefault(profile, [])
-            self._idle.wait_for(lambda: ready or not self._coming[profile] or self._closed.is_set(), timeout=_COMING_S)
+            self._idle.wait_for(lambda: ready or not self._coming[profile] or self._closed.is_set(), timeout=COMING_S)
             return ready.pop() if ready and not self._closed.is_set() else None
 
     def _provide(self, facts: GuestProfile, *, boot: bool) -> GuestHandle:

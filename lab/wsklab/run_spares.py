@@ -21,14 +21,14 @@ from wsklab.lease_protocol import GuestHandle
 from wsklab.ready_links import ReadyLinks
 from wsklab.spares import rest, rouse
 
-__all__ = ["RunSpares"]
+__all__ = ["COMING_S", "RunSpares"]
 
 _log = logging.getLogger(__name__)
 
 #: How long a spare stays awake. An idle guest takes 6 % of an emulated processor (docs/performance.md).
 _AWAKE_S: Final = 30.0
-# The longest that a spare in the making is awaited, whose own steps all have deadlines.
-_COMING_S: Final = 600.0
+#: The longest that a guest in the making is awaited, whose own steps all have deadlines: another is begun then.
+COMING_S: Final = 600.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class RunSpares:
             with self._change:
                 waiting = self._waiting.setdefault(profile, [])
                 self._change.wait_for(
-                    lambda: self._waiting[profile] or profile not in self._coming or self._closed, timeout=_COMING_S
+                    lambda: self._waiting[profile] or profile not in self._coming or self._closed, timeout=COMING_S
                 )
                 if self._closed or not waiting:
                     return None

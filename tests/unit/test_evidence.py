@@ -161,6 +161,16 @@ def test_of_a_long_log_what_matters_is_kept(guest: Guest, agent: Agent, tmp_path
     assert "guest-exec" in agent.asked, "a driver that was loaded late is looked for in the guest"
 
 
+def test_a_stop_names_no_module_and_none_is_looked_for(guest: Guest, agent: Agent, tmp_path: Path) -> None:
+    """What KeBugCheckEx says is whole: no program is started for more."""
+    agent.log = "00bc:err:ntoskrnl:KeBugCheckEx e2 1 2 3 4\n"
+    folder = tmp_path / "evidence"
+    final = Collector(Timeouts(scale=1.0)).collect(guest, report(Cause.DRIVER_CRASH), folder, capture=None)
+    assert final is not None
+    assert "0xE2 MANUALLY_INITIATED_CRASH" in final.reason
+    assert "guest-exec" not in agent.asked
+
+
 def test_an_agent_that_answers_nonsense_is_not_believed(agent: Agent) -> None:
     """Neither a file without a handle nor a piece that is none."""
     for nonsense in (
