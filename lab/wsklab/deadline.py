@@ -57,6 +57,10 @@ class Deadline:
         now = self.clock()
         return Deadline(at=min(self.at, now + seconds), started=now, clock=self.clock)
 
+    def anew(self) -> Deadline:
+        """The same length from now on: what was waited for had not begun."""
+        return Deadline.after(self.at - self.started, clock=self.clock)
+
     def exceeded(self, what: str, *, last: str = "", fix: str = "") -> DeadlineExceeded:
         """The error to raise when this deadline has passed while waiting for `what`."""
         return DeadlineExceeded(what, waited_s=self.elapsed_s, last=last, fix=fix)

@@ -89,6 +89,10 @@ class LabError(Exception):
         self.why = why
         self.fix = fix
         self.evidence: dict[str, object] = dict(evidence or {})
+        # where nobody catches it, as in a failed case, a traceback ends with these
+        for word, text in (("why", why), ("fix", fix)):
+            if text:
+                self.add_note(f"{word}: {text}")
 
 
 class UsageError(LabError):

@@ -28,37 +28,40 @@ PROFILE = "wine-bookworm"
 SOURCE = Path(wsklab.__file__).resolve().parents[1]
 
 
-def baked_home(profile_name: str = PROFILE) -> Home:
-    """A home with the image of a profile for today's inputs: the user's own if it has it, else one kept for tests."""
-    profile = load_profiles(images_root())[profile_name]
+def baked_home(*profiles: str) -> Home:
+    """A home with the images of profiles for today's inputs: the user's own if it has them, else one kept for tests."""
+    known = load_profiles(images_root())
+    wanted = [known[name] for name in profiles or (PROFILE,)]
     own = default_home(ModeSetting.PRIVATE, os.environ, Path.home())
     kept = Path(tempfile.gettempdir()) / "wsklab-test-images"
     for root in (own, kept):
-        if (root / "home.json").exists() and ImageStore(root / "images").find(profile) is not None:
+        if (root / "home.json").exists() and all(ImageStore(root / "images").find(profile) for profile in wanted):
             return Home.open(root)
     home = Home.open(kept)
-    ImageStore(home.images).build(profile, deadline=Deadline.after(900))
+    for profile in wanted:
+        ImageStore(home.images).build(profile, deadline=Deadline.after(900))
     return home
 
 
-def build_driver(profile_name: str = PROFILE) -> BuildResult:
-    """Driver and wskctl, signed, in the home of a profile's image; what it has built already is found again."""
-    home = baked_home(profile_name)
+def build_driver(*profiles: str) -> BuildResult:
+    """Driver and wskctl, signed, in the home of the profiles' images; what it has built already is found again."""
+    home = baked_home(*profiles)
     return build_package(driver_source_root(), home.driver, home.keys, Deadline.after(240))
 
 
-def furnish(target: Path, profile_name: str = PROFILE) -> None:
-    """Give a new home the keys, the image and the driver of the baked one, but not its id.
+def furnish(target: Path, *profiles: str) -> None:
+    """Give a new home the keys, the images and the driver of the baked one, but not its id.
 
-    The keys belong to the image's digest. Image files are linked: they are never written.
+    The keys belong to the images' digests. Image files are linked: they are never written.
     """
-    build_driver(profile_name)
-    source = baked_home(profile_name)
-    image = ImageStore(source.images).find(load_profiles(images_root())[profile_name])
-    assert image is not None
-    folder = target / "images" / profile_name
-    folder.mkdir(parents=True)
-    shutil.copytree(image.directory, folder / image.digest, copy_function=_link)
+    build_driver(*profiles)
+    source = baked_home(*profiles)
+    for name in profiles or (PROFILE,):
+        image = ImageStore(source.images).find(load_profiles(images_root())[name])
+        assert image is not None
+        folder = target / "images" / name
+        folder.mkdir(parents=True)
+        shutil.copytree(image.directory, folder / image.digest, copy_function=_link)
     shutil.copytree(source.keys, target / "keys")
     (target / "keys").chmod(0o700)
     shutil.copytree(source.driver, target / "driver")

@@ -228,6 +228,7 @@ class LocalWine:
         assert self._holder.stdin is not None
         self._holder.stdin.close()
         self._holder.wait(10)
+        shutil.rmtree(self.prefix, ignore_errors=True)  # 700 MB each: a session has a dozen
 
     def open_stream(self, command: str, deadline: Deadline) -> PipeStream:
         """`wsklab.channel.protocol.Channel.open_stream`, the only part of a channel that a DeviceClient needs."""

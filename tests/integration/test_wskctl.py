@@ -95,6 +95,7 @@ def wine(tmp_path_factory: pytest.TempPathFactory, prepared_wine: Prepared) -> I
     assert b"RUNNING" in wine.run("wine", "sc", "start", "wsklabecho").stdout
     yield wine
     wine.run("wineserver", "-k")
+    shutil.rmtree(wine.prefix, ignore_errors=True)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from pathlib import Path
 from wsklab.deadline import Deadline, NotYet, wait_until
 from wsklab.errors import (
     BootError,
-    DeadlineExceeded,
     HostFull,
     LabError,
     LeaseError,
@@ -29,6 +28,7 @@ from wsklab.pytest_plugin.broker_socket import BrokerSocket
 from wsklab.pytest_plugin.lease_model import PORTS_PER_LEASE, Grant, LeaseModel
 from wsklab.pytest_plugin.leases import Story
 from wsklab.pytest_plugin.schedule import Need
+from wsklab.pytest_plugin.turns import LOOK_S, Turns
 
 __all__ = ["KEPT", "REPLACEMENTS", "ROOM_S", "Broker", "GuestFailure"]
 
@@ -40,6 +40,8 @@ REPLACEMENTS = 4
 KEPT = 2
 #: How long a run waits for the guests of others to leave a full host, in seconds; below what a case waits for a guest.
 ROOM_S = 300.0
+#: How long a profile may wait for the cases of others in the same run, in seconds.
+_TURN_S = 7 * 86400.0
 
 
 class GuestFailure:
@@ -72,7 +74,7 @@ class Broker:
         replacements: how many dirty guests of one profile in a row are replaced before it is given up; whoever gives
             a guest back clean begins a new row.
         processes: the profiles whose guests are processes of the host: a second attempt gets one more of them.
-        room_s: how long a profile without a guest waits on a full host, in seconds.
+        room_s: how long a profile without a guest waits on a full host while nothing goes on in the run, in seconds.
     """
 
     def __init__(
@@ -105,6 +107,9 @@ class Broker:
         self._second: set[int] = set()
         #: guests that were made for one lease and go with it
         self._apart: set[str] = set()
+        self._turns = Turns()
+        #: guests that are being replaced: their room is not free
+        self._swaps = 0
         self._keeping: Counter[str] = Counter()
         #: why a leased guest is to be kept, by its name
         self._wishes: dict[str, str] = {}
@@ -195,9 +200,12 @@ class Broker:
         with self._change:
             ticket = self._model.request(owner, profiles, exclusive=alone, fresh=reset.makes_guest)
             try:
+                self._call_back(profiles)
                 self._pump()
                 while ticket not in self._granted:
                     self._check_waiting(profiles, alive)
+                    if self._turns.is_waiting(profiles):
+                        deadline = deadline.anew()
                     if deadline.expired:
                         raise deadline.exceeded(f"a guest of {', '.join(profiles)}", last="all are leased or not ready")
                     self._change.wait(min(0.2, deadline.remaining_s))
@@ -289,31 +297,85 @@ class Broker:
         self._admit(profile, functools.partial(self._when_there_is_room, profile))
 
     def _when_there_is_room(self, profile: str) -> GuestHandle:
-        """A guest; the first one of a profile waits until the guests of others have left a full host.
+        """A guest; the first one of a profile waits on a full host until others have left it.
+
+        Guests of other profiles of the run go when no case wants them; for the rest there is `room_s`.
 
         Raises:
             HostFull: nobody left in time, or nobody is in the way. LabError: see the provider.
         """
-        deadline = Deadline.after(self._room_s)
-        told: list[HostFull] = []
+        patience = Deadline.after(self._room_s)
+        waits = False
 
         def provide() -> GuestHandle | NotYet:
+            nonlocal patience, waits
+            if self._swaps:
+                return NotYet("a guest of the run is being replaced")
             try:
                 return self._provider.provide(profile)
             except HostFull as error:
                 with self._change:
-                    serves = self._closed or any(own.profile == profile for own in self._handles.values())
-                if serves or deadline.expired or not error.evidence.get("in_the_way"):
-                    raise
-                if not told:
-                    _log.warning("%s waits for room, at most %g s: %s", profile, self._room_s, error.why)
-                told.append(error)
+                    if not self._may_help(profile, error):
+                        raise
+                    if not waits:
+                        _log.warning("%s waits for room: %s (%s)", profile, error.message, error.why)
+                        self._turns.begin(profile)
+                        waits = True
+                    name = self._turns.through(profile, self._model, self._handles)
+                    if name is not None or self._goes_on(profile):
+                        patience = patience.anew()
+                    if patience.expired:
+                        raise
+                    handle = self._send_away(name) if name else None
+                if handle is not None:
+                    self._drop(handle, f"its room is needed for a guest of {profile}")
                 return NotYet(error.message)
 
         try:
-            return wait_until(provide, deadline, what=f"room for a guest of {profile}", tick_s=0.5)
-        except DeadlineExceeded:
-            raise told[-1] from None
+            what = f"room for a guest of {profile}"
+            return wait_until(provide, Deadline.after(_TURN_S), what=what, tick_s=LOOK_S, growth=1.0)
+        finally:
+            if waits:
+                with self._change:
+                    self._turns.end(profile)
+
+    def _goes_on(self, profile: str) -> bool:
+        """Whether no case asks for the profile, or one of another profile is at work; with the lock held."""
+        if not self._model.wanted(profile) or self._turns.is_made(profile, self._coming):
+            return True
+        names = (name for grant in self._model.leases for name in grant.guests if name in self._handles)
+        return any(self._handles[name].profile != profile for name in names)
+
+    def _may_help(self, profile: str, full: HostFull) -> bool:
+        """Whether waiting for room makes sense; with the lock held."""
+        if self._closed or any(own.profile == profile for own in self._handles.values()):
+            return False
+        shares = any(handle.profile != profile for handle in self._handles.values())
+        return bool(full.evidence.get("in_the_way", shares or self._turns.is_made(profile, self._coming)))
+
+    def _send_away(self, name: str) -> GuestHandle:
+        """Take a guest out of the run; with the lock held."""
+        self._model.forget(name)
+        handle = self._handles.pop(name)
+        self._turns.sent_away(handle.profile)
+        return handle
+
+    def _call_back(self, profiles: Sequence[str]) -> None:
+        """Make guests again that made room for others; with the lock held."""
+        there = Counter(handle.profile for handle in self._handles.values())
+        for profile, wanted in Counter(profiles).items():
+            for _ in range(self._turns.call_back(profile, wanted - there[profile] - self._coming[profile])):
+                self._make(profile, functools.partial(self._when_there_is_room, profile), f"back-{profile}")
+
+    def _instead(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
+        """Another guest in the place of one: nobody who waits for room gets it meanwhile."""
+        with self._change:
+            self._swaps += 1
+        try:
+            return self._provider.replace(handle, reason, boot=boot)
+        finally:
+            with self._change:
+                self._swaps -= 1
 
     def _admit(self, profile: str, make: Callable[[], GuestHandle]) -> None:
         """The body of a guest's thread: make it, offer it; a failure is kept for those who wait for it."""
@@ -365,7 +427,7 @@ class Broker:
                 self._spawn(functools.partial(self._drop, handle, reason), f"drop-{name}")
                 continue
             self._replacements[handle.profile] += not planned
-            make = functools.partial(self._provider.replace, handle, reason)
+            make = functools.partial(self._instead, handle, reason)
             self._make(handle.profile, make, f"replace-{name}")
 
     def _drop(self, handle: GuestHandle, reason: str) -> None:
@@ -424,7 +486,7 @@ class Broker:
             if name not in grant.used and not (boot and handle.method != "boot"):
                 continue
             try:
-                made = self._provider.replace(handle, f"a case asked for the reset {reset}", boot=boot)
+                made = self._instead(handle, f"a case asked for the reset {reset}", boot=boot)
             except LabError as error:
                 why = f"{error.message}: {error.why}"
                 self.give_back(grant.ticket, dirty=True, reason=why)

@@ -2,6 +2,7 @@
 
     {"op": "acquire", "profiles": [...], "exclusive": false, "reset": "none", "timeout_s": 600}
                                                                               -> {"lease": {...}} | {"error": {...}}
+                                                before that, every few seconds: {"waiting": true}
     {"op": "release", "lease": 7, "dirty": false, "reason": "", "keep": false}   -> {"ok": true}
     {"op": "explain", "guest": "...", "operation": "", "channel_lost": true}     -> {"fault", "reason", "signals", ...}
     {"op": "conclude", "guest": "...", "folder": "..."}                          -> the same; fault "" for none
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["BrokerSocket"]
 
 _log = logging.getLogger(__name__)
+
+#: How often a worker that waits for a guest hears that the broker is still there, in seconds.
+_SIGN_S = 5.0
 
 
 class BrokerSocket:
@@ -121,7 +125,7 @@ class BrokerSocket:
                 reset=Reset(request.get("reset", Reset.NONE)),
                 again=bool(request.get("again")),
                 owner=owner,
-                alive=lambda: _is_open(connection),
+                alive=_Signs(connection).are_wanted,
             )
             return {"lease": lease.model_dump(mode="json")}
         if request["op"] == "release":
@@ -147,6 +151,22 @@ class BrokerSocket:
             self._broker.plan([Need.model_validate(need) for need in request["needs"]])
             return {"ok": True}
         raise LeaseError(f"the broker does not know {str(request['op'])[:40]!r}")
+
+
+class _Signs:
+    """Tell a worker now and then that its request waits: on a full host that is as long as the others' cases take."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._next = Deadline.after(_SIGN_S)
+
+    def are_wanted(self) -> bool:
+        """Whether the worker is still there."""
+        if self._next.expired:
+            self._next = self._next.anew()
+            with contextlib.suppress(OSError):
+                self._connection.sendall(b'{"waiting": true}\n')
+        return _is_open(self._connection)
 
 
 def _is_open(connection: socket.socket) -> bool:

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -112,18 +113,21 @@ class LeaseClient:
         return Story.read(answer) if answer.get("fault") else None
 
     def _ask(self, request: Mapping[str, object], deadline: Deadline) -> Mapping[str, object]:
+        """The broker's answer; as long as it says that the request waits, the deadline begins anew with every sign."""
         self._socket.settimeout(deadline.remaining_s)
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
             raise BrokerGone("the lease broker is gone", why=str(error)) from error
-        line = receive_line(self._socket, self._buffer)
-        if line is None:
-            raise BrokerGone("the lease broker is gone", why="its connection ended without an answer")
-        answer = json.loads(line)
+        answer: dict[str, Any] = {"waiting": True}
+        while "waiting" in answer:
+            line = receive_line(self._socket, self._buffer)
+            if line is None:
+                raise BrokerGone("the lease broker is gone", why="its connection ended without an answer")
+            answer = json.loads(line)
         if "error" in answer:
             raise _as_error(answer["error"])
-        return dict(answer)
+        return answer
 
 
 def _as_error(document: Mapping[str, str]) -> LabError:

@@ -96,6 +96,10 @@ class LeaseModel:
         """The clean guests of a profile."""
         return tuple(name for name, guest in self._guests.items() if guest.profile == profile and not guest.dirty)
 
+    def wanted(self, profile: str) -> int:
+        """How many requests wait for a guest of a profile."""
+        return sum(profile in request.profiles for request in self._waiting)
+
     def add_guest(self, name: str, profile: str, *, limit: int = 4) -> None:
         """A guest is ready; `limit` is how many shared leases it carries at the same time."""
         if name in self._guests:
