@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wsklab.config import MAX_GUESTS_EACH
 from wsklab.errors import HostFull
-from wsklab.lease import SlotClaim
+from wsklab.lease import LAB_OWNER, SlotClaim
 
 __all__ = ["Limits", "Room", "fitting", "require_room", "shims_for", "workers_for"]
 
@@ -85,7 +85,7 @@ def require_room(room: Room, wanted: SlotClaim, claims: Sequence[SlotClaim], lim
             `evidence["in_the_way"]`: how many guests have to end first; 0 when that would not help.
     """
     own = sum(claim.owner == wanted.owner for claim in claims)
-    if limits.quota is not None and own >= limits.quota:
+    if limits.quota is not None and own >= limits.quota and wanted.owner != LAB_OWNER:
         raise HostFull(
             f"{wanted.owner} holds {own} guests already, no more than {limits.quota} are allowed",
             why=f"the setting quota is {limits.quota}",

@@ -27,6 +27,7 @@ __all__ = [
     "FIRST_SLOT",
     "GRACE",
     "KEEP_EXPIRED",
+    "LAB_OWNER",
     "LAST_SLOT",
     "SPARE",
     "LeaseState",
@@ -47,6 +48,9 @@ KEEP_EXPIRED = timedelta(hours=24)
 
 #: Purpose of a guest that waits, paused, for the next `up` (see `spares`).
 SPARE = "spare"
+
+#: Who owns guests that nobody asked for: those that become templates. A quota is a user's.
+LAB_OWNER = "wsklab"
 
 #: Claims that are being written.
 _HALF = ".new-"

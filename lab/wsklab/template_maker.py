@@ -29,7 +29,7 @@ from wsklab.factory import GuestFactory, StartPlan
 from wsklab.guest import Claim, Guest
 from wsklab.hypervisor.protocol import Hypervisor
 from wsklab.image.store import Image
-from wsklab.lease import SlotTable
+from wsklab.lease import LAB_OWNER, SlotTable
 from wsklab.process import run
 from wsklab.profile import GuestProfile
 from wsklab.template import Kind, Template, TemplateStore, allow_user, key_of
@@ -181,7 +181,7 @@ class TemplateMaker:
         try:
             # the guest is of a run that lives as long as this: gc finds it when we are killed
             with self.factory.home.run_alive(name):
-                claim = Claim(owner="wsklab", purpose="template", run=name, name=name)
+                claim = Claim(owner=LAB_OWNER, purpose="template", run=name, name=name)
                 if package is None:
                     self._make_base(profile, image, claim, work)
                 else:

@@ -8,7 +8,7 @@ import pytest
 
 from wsklab.admission import Limits, Room, fitting, require_room, shims_for, workers_for
 from wsklab.errors import HostFull
-from wsklab.lease import SlotClaim
+from wsklab.lease import LAB_OWNER, SlotClaim
 
 ROOM = Room(memory_total=8000, memory_available=6000, disk_free=10000, cores=4)
 LIMITS = Limits(memory_reserve_mib=1024, disk_reserve_mib=1024, vcpus_per_core=2)
@@ -86,6 +86,8 @@ def test_a_user_s_quota() -> None:
     with pytest.raises(HostFull, match="me holds 2 guests already, no more than 2") as caught:
         require_room(ROOM, _guest(), [_guest()] * 2, limits)
     assert "quota" in caught.value.why
+    # templates are everybody's
+    require_room(ROOM, _guest(owner=LAB_OWNER), [_guest(owner=LAB_OWNER, disk_mib=0)] * 3, limits)
     assert "wsklab down" in caught.value.fix
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 
 import wsklab.errors as module
-from wsklab.errors import LabError
+from wsklab.errors import HostFull, LabError
 
 
 def drawn_tree() -> dict[str, str]:
@@ -51,3 +52,13 @@ def test_every_error_is_exported() -> None:
 def test_every_error_is_explained() -> None:
     """Each class has a docstring of its own."""
     assert [name for name in module.__all__ if not vars(getattr(module, name)).get("__doc__")] == []
+
+
+def test_a_traceback_ends_with_what_to_do() -> None:
+    """Where nobody catches an error, its cause and its remedy are shown as well."""
+    error = HostFull("no room", why="it is full", fix="make some")
+    assert traceback.format_exception(error)[-3:] == [
+        "wsklab.errors.HostFull: no room\n",
+        "why: it is full\n",
+        "fix: make some\n",
+    ]

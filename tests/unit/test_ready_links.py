@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ def test_the_first_user_of_a_guest_in_this_process_logs_in_no_more() -> None:
     """Commands and devices go over what is open; the next one who asks gets a link of his own."""
     links = ReadyLinks()
     client = kept(links)
-    plugin = _Provider(cast(Any, None), links)
+    plugin = _Provider(cast(Any, None), links, sys.stdout)
     link = plugin.pytest_wsklab_link(cast(pytest.Config, None), HANDLE, 1.0)
     assert link is not None
     assert link.run("sc query wsklab", Deadline.after(5)).stdout == "RUNNING"
@@ -72,4 +73,6 @@ def test_a_link_that_broke_is_nobodys() -> None:
 
 def test_a_run_whose_cases_run_elsewhere_has_none() -> None:
     """Workers enter guests themselves."""
-    assert _Provider(cast(Any, None), None).pytest_wsklab_link(cast(pytest.Config, None), HANDLE, 1.0) is None
+    assert (
+        _Provider(cast(Any, None), None, sys.stdout).pytest_wsklab_link(cast(pytest.Config, None), HANDLE, 1.0) is None
+    )

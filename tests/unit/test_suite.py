@@ -169,6 +169,9 @@ def test_a_guest_that_never_becomes_ready(runs: Runs) -> None:
     assert rule(document, "WSK-SOCK-001", "v") is RuleVerdict.LAB_ERROR
     assert rule(document, "WSK-SOCK-001", "w") is RuleVerdict.PASSED
     assert document.problems[0]["class"] == "BootError"
+    # whoever watches knows before the first case ends
+    printed = runs.output.getvalue()
+    assert printed.index("no guest of v: v never became ready (the model was told so)") < printed.index(" ERRORS ")
 
 
 def test_an_operation_that_the_driver_does_not_have(runs: Runs) -> None:
@@ -352,7 +355,7 @@ def test_a_killed_worker(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_case_that_kills_every_worker(tmp_path: Path) -> None:
     """The second death is a lab error of the case and its rules; nothing is run a third time."""
     options = options_of((("w", "wine"),), run_id="r1", results=tmp_path)
-    run = RunSession(options, load_catalogue(), FakeProvider({"w": "wine"}), shared=False)
+    run = RunSession(options, load_catalogue(), FakeProvider({"w": "wine"}), shared=False, tell=print)
     item = "cases/test_a.py::test_create[w-1]"
     run.rules[item] = ("WSK-SOCK-001",)
     assert run.worker_died(item, "worker gw0 crashed")

@@ -148,7 +148,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if provider is None:
         raise pytest.UsageError("nobody makes guests for this pytest run: start it with `wsklab run`")
     shared = config.pluginmanager.has_plugin("dsession")
-    run = RunSession(options, config.stash[CATALOGUE], provider, shared=shared)
+    run = RunSession(options, config.stash[CATALOGUE], provider, shared=shared, tell=hooks.teller(config))
     config.stash[SESSION] = run
     config.pluginmanager.register(_Recorder(run), "wsklab-recorder")
     run.start()

@@ -75,6 +75,7 @@ class Broker:
             a guest back clean begins a new row.
         processes: the profiles whose guests are processes of the host: a second attempt gets one more of them.
         room_s: how long a profile without a guest waits on a full host while nothing goes on in the run, in seconds.
+        tell: gets a line about what keeps cases waiting, as soon as it is known; called from several threads.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Broker:
         address: Path | None = None,
         replacements: int = REPLACEMENTS,
         room_s: float = ROOM_S,
+        tell: Callable[[str], None] = _log.warning,
     ) -> None:
         self._provider = provider
         self._profiles = tuple(profiles)
@@ -95,6 +97,7 @@ class Broker:
         self._processes = frozenset(processes)
         self._limit = replacements
         self._room_s = room_s
+        self._tell = tell
         self._model = LeaseModel()
         self._change = threading.Condition()
         self._handles: dict[str, GuestHandle] = {}
@@ -305,28 +308,29 @@ class Broker:
             HostFull: nobody left in time, or nobody is in the way. LabError: see the provider.
         """
         patience = Deadline.after(self._room_s)
-        waits = False
+        with self._change:
+            place = self._turns.enter(profile)
 
         def provide() -> GuestHandle | NotYet:
-            nonlocal patience, waits
+            nonlocal patience
             if self._swaps:
                 return NotYet("a guest of the run is being replaced")
+            place.looks()
             try:
                 return self._provider.provide(profile)
             except HostFull as error:
                 with self._change:
                     if not self._may_help(profile, error):
                         raise
-                    if not waits:
-                        _log.warning("%s waits for room: %s (%s)", profile, error.message, error.why)
-                        self._turns.begin(profile)
-                        waits = True
+                    first = place.refused()
                     name = self._turns.through(profile, self._model, self._handles)
                     if name is not None or self._goes_on(profile):
                         patience = patience.anew()
                     if patience.expired:
                         raise
                     handle = self._send_away(name) if name else None
+                if first:
+                    self._tell(f"{profile} waits for room: {error.message} ({error.why})")
                 if handle is not None:
                     self._drop(handle, f"its room is needed for a guest of {profile}")
                 return NotYet(error.message)
@@ -335,9 +339,8 @@ class Broker:
             what = f"room for a guest of {profile}"
             return wait_until(provide, Deadline.after(_TURN_S), what=what, tick_s=LOOK_S, growth=1.0)
         finally:
-            if waits:
-                with self._change:
-                    self._turns.end(profile)
+            with self._change:
+                self._turns.leave(place)
 
     def _goes_on(self, profile: str) -> bool:
         """Whether no case asks for the profile, or one of another profile is at work; with the lock held."""
@@ -382,7 +385,7 @@ class Broker:
         try:
             handle = make()
         except LabError as error:
-            _log.warning("no guest of %s: %s (%s)", profile, error.message, error.why)
+            self._tell(f"no guest of {profile}: {error.message} ({error.why})")
             self._failed(profile, error)
             return
         except Exception as error:  # noqa: BLE001 - a thread top: whatever it is, the waiting cases must be told

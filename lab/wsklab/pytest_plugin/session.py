@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,18 @@ class RunSession:
 
     Args:
         provider: makes guests. shared: whether workers will connect to the broker.
+        tell: shows a line to whoever watches the run.
     """
 
-    def __init__(self, options: RunOptions, catalogue: Catalogue, provider: GuestProvider, *, shared: bool) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        catalogue: Catalogue,
+        provider: GuestProvider,
+        *,
+        shared: bool,
+        tell: Callable[[str], None],
+    ) -> None:
         self.options = options
         self.catalogue = catalogue
         self.directory = RunDirectory(options.results, options.run_id)
@@ -55,6 +64,7 @@ class RunSession:
             machines=options.machines,
             processes=[profile.name for profile in options.profiles if profile.kind == "shim"],
             address=self.address,
+            tell=tell,
         )
         self.cases: list[CaseResult] = []
         #: told in the document, without changing the exit code

@@ -13,6 +13,7 @@ from typing import TextIO
 
 import pytest
 
+from wsklab.artifacts import visible
 from wsklab.errors import HostError, UsageError
 from wsklab.lease_protocol import GuestHandle, GuestProvider
 from wsklab.pytest_plugin.links import GuestLink
@@ -39,11 +40,16 @@ filterwarnings =
 
 
 class _Provider:
-    """Hands the lab's guests to the plugin, and what is open into them already."""
+    """Hands the lab's guests to the plugin, and what is open into them already.
 
-    def __init__(self, provider: GuestProvider, links: ReadyLinks | None) -> None:
+    Args:
+        terminal: where pytest writes, past what it captures.
+    """
+
+    def __init__(self, provider: GuestProvider, links: ReadyLinks | None, terminal: TextIO) -> None:
         self._provider = provider
         self._links = links
+        self._terminal = terminal
 
     def pytest_wsklab_provider(self, config: pytest.Config) -> GuestProvider:  # noqa: ARG002 - the hook's signature
         """See `hooks.pytest_wsklab_provider`."""
@@ -62,6 +68,20 @@ class _Provider:
         from wsklab.pytest_plugin.channel_link import link_over  # noqa: PLC0415 - only where there is a guest
 
         return link_over(handle, scale, ready)
+
+    def pytest_wsklab_tell(self, line: str) -> None:
+        """See `hooks.pytest_wsklab_tell`."""
+        # pytest may be in the middle of a line of dots; a terminal that is gone is no matter of the guests'
+        with contextlib.suppress(OSError, ValueError):
+            self._terminal.write(f"\n  {visible(line)}\n")
+
+
+def _uncaptured(output: TextIO) -> contextlib.AbstractContextManager[TextIO]:
+    """A way to what stands behind a text file: while a case runs, pytest puts another file there."""
+    try:
+        return open(os.dup(output.fileno()), "w", buffering=1, encoding=output.encoding)  # noqa: PTH123 - a descriptor
+    except (OSError, ValueError):  # in memory, as in a test
+        return contextlib.nullcontext(output)
 
 
 def suite_arguments(
@@ -176,8 +196,10 @@ def run_suite(
         plugins=plugins,
         extra=extra,
     )
-    with contextlib.redirect_stdout(output or sys.stdout):
-        code = int(pytest.main(arguments, plugins=[_Provider(provider, links)]))
+    shown = output or sys.stdout
+    shown.flush()
+    with contextlib.redirect_stdout(shown), _uncaptured(shown) as terminal:
+        code = int(pytest.main(arguments, plugins=[_Provider(provider, links, terminal)]))
     if not (folder / "run.json").is_file():
         raise HostError(
             "the run wrote no results",

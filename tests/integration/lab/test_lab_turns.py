@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from lab_home import LabCommand, furnish
@@ -12,15 +11,15 @@ from lab_home import LabCommand, furnish
 _PROFILES = ("wine-bookworm", "wine-trixie")
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[LabCommand]:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabCommand]:
     """A home with the images of both; nothing survives it."""
     if os.geteuid() != 0:
         pytest.skip("private mode needs root")
-    home = tmp_path / "home"
+    home = tmp_path_factory.mktemp("lab") / "home"
     home.mkdir()
     furnish(home, *_PROFILES)
-    made = LabCommand(home, tmp_path)
+    made = LabCommand(home, home.parent)
     yield made
     made.ok("gc", "--json")
     assert made.processes() == []
