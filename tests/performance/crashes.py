@@ -1,6 +1,6 @@
 """How fast a crash and a hang are told, how soon the run goes on, and what five crashes cost one of two hundred cases.
 
-    python tests/performance/crashes.py [--guest PROFILE] [--results DIR] [--json FILE]
+    python tests/performance/crashes.py [--guest PROFILE] [--json FILE]
 
 Three runs of the lab with a test build of the driver: clean, with five crashes, and one with a hang. It prints figures
 and ends with 1 when a verdict is wrong; how long anything took is never judged here.
