@@ -31,7 +31,7 @@ from wsklab.records import SocketAddress
 from wsklab.toolchain import BuildResult, make_certificate, sign
 
 _REQUESTS = 2000
-_SEED = 20261127
+_SEED = 3779698411
 
 _DRIVER = """
 #include <ntddk.h>
@@ -200,27 +200,33 @@ def test_a_port_in_use_is_a_status(control: DeviceClient) -> None:
 
 def test_hostile_requests_from_outside_never_break_the_guest(control: DeviceClient, inside: Guest) -> None:
     """2,000 random requests through the whole way: all answered, the driver's host alive, the ledger balanced."""
-    # the same every time: a request that forwards its own IRP can outlive its cancel here by a minute (docs/wine.md)
+    # the same every time; this one has a receive on a datagram socket that is forwarded, and outlives its cancel
     seed = int(os.environ.get("WSKLAB_INTERNAL_FUZZ_SEED", _SEED))
     print(f"WSKLAB_INTERNAL_FUZZ_SEED={seed}")  # noqa: T201 - pytest shows it when the test fails
     rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
     hosts, deaths = _driver_hosts(inside), _deaths(inside)
     device = control.open_device(DEVICE)
-    answered = 0
-    batch: list[Any] = []
+    late = 0
+    batch: list[tuple[int, int, Any]] = []
+    kept: list[tuple[int, int, Any]] = []
     for count in range(1, _REQUESTS + 1):
         code, data, room = request(rng)
         if code == Ioctl.QUIESCE and count % 500:
             code = Ioctl.LEDGER  # quiesce ends the client for good
-        batch.append((room, device.submit_ioctl(code, data, room, Deadline.after(240))))
+        batch.append((code, room, device.submit_ioctl(code, data, room, Deadline.after(240))))
         if count % 50 == 0:
-            answered += sum(_answer(pending, room) for room, pending in batch)
+            kept += [one for one in batch if not _answer(*one)]
             batch.clear()
         if count % 500 == 0:
             device.close()
+            # its sockets are closed with it, and what Wine does not cancel (IRP-013) ends with its socket
+            assert all(_answer(*one) for one in kept)
+            late += len(kept)
+            kept.clear()
             device = control.open_device(DEVICE)
     device.close()
-    assert answered == _REQUESTS
+    assert kept == []
+    assert late > 0 or seed != _SEED, "no request outlived its cancel"
     assert _driver_hosts(inside) == hosts
     assert _deaths(inside) == deaths
     with control.open_device(DEVICE) as fresh:
@@ -238,13 +244,18 @@ def test_hostile_requests_from_outside_never_break_the_guest(control: DeviceClie
         assert client.ledger().driver.balanced
 
 
-def _answer(pending: Any, room: int) -> bool:
-    """Take one answer; a wait whose time was made minutes long is cancelled."""
+def _answer(code: int, room: int, pending: Any) -> bool:
+    """Take one answer; a wait whose time was made minutes long is cancelled. False: it stays with the provider."""
     try:
         result = pending.result(Deadline.after(2))
     except DeadlineExceeded:
         pending.cancel()
-        result = pending.result(Deadline.after(60))
+        try:
+            result = pending.result(Deadline.after(5 if code == Ioctl.FORWARD else 60))
+        except DeadlineExceeded:
+            if code != Ioctl.FORWARD:
+                raise
+            return False
     assert len(result.data) <= room
     assert result.information <= room, "Windows would copy that many bytes"
     return True
