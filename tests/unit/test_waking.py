@@ -76,7 +76,9 @@ def test_a_busy_host_is_asked_again() -> None:
     clock = Clock(3600.0, slow=[2, 3])
     assert abs(_wake(clock, 10.0)) < MAX_SKEW_S
     assert abs(clock.behind_s) < 0.1
-    assert [abs(move) > 10**9 for move in clock.moves] == [False, False, True, False, False, False]
+    moved = [abs(move) > 10**9 for move in clock.moves]
+    assert moved[:5] == [False, False, True, False, False]
+    assert not any(moved[5:])  # a host that is busy itself asks once more
 
 
 def test_a_clock_that_does_not_move() -> None:
