@@ -34,7 +34,7 @@ class SmallHost(FakeProvider):
         evidence: Mapping[str, object] | None = None,
         before: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__({"a": "wine", "b": "wine", "c": "wine"})
+        super().__init__({"a": "wine", "b": "wine", "c": "wine", "s": "shim"})
         self._room = room
         self._evidence = evidence or {}
         self._before = before
@@ -44,6 +44,8 @@ class SmallHost(FakeProvider):
 
     def provide(self, profile: str, *, boot: bool = False) -> GuestHandle:
         with self._guard:
+            if profile == "s":
+                return super().provide(profile, boot=boot)
             if len(self.living) >= self._room:
                 raise HostFull("no room", why="told so", evidence=self._evidence)
             handle = super().provide(profile, boot=boot)
@@ -137,6 +139,16 @@ def test_who_has_no_cases_takes_no_room(address: Path) -> None:
         assert provider.dropped == []
         assert work(address, mine, 1) == [broker.seen[0].name]
         assert work(address, other, 1) != []
+
+
+def test_a_process_makes_no_room(address: Path) -> None:
+    """A guest of kind shim is in nobody's way, and stays."""
+    provider = SmallHost(1, evidence={"in_the_way": 1})
+    with Broker(provider, ["s", "a", "b"], address=address) as broker:
+        assert [name[0] for profile in "ab" for name in work(address, profile, 1)] == ["a", "b"]
+        assert len(work(address, "s", 1)) == 1
+        assert {name[0] for name, _ in provider.dropped} <= {"a", "b"}
+        assert broker.failures == []
 
 
 def test_the_room_of_a_replaced_guest_is_not_free(address: Path) -> None:

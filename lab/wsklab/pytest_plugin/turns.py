@@ -90,7 +90,11 @@ class Turns:
         unused = [
             name
             for name, handle in handles.items()
-            if name not in leased and handle.profile != profile and not model.wanted(handle.profile)
+            if name not in leased
+            and handle.profile != profile
+            and not model.wanted(handle.profile)
+            and not handle.static  # a machine of its own, or a process: its room is not what is missing
+            and handle.kind != "shim"
         ]
         before = self._unused.get(profile, Counter())
         looks = self._unused[profile] = Counter({name: before[name] + 1 for name in unused})
