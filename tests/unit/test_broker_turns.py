@@ -94,8 +94,11 @@ def work(address: Path, profile: str, cases: int, seconds: float = 0.0) -> list[
 
 
 @pytest.mark.parametrize("evidence", [{"in_the_way": 1}, {}], ids=["no memory", "a quota"])
-def test_profiles_that_do_not_fit_have_turns(address: Path, evidence: Mapping[str, object]) -> None:
+def test_profiles_that_do_not_fit_have_turns(
+    address: Path, evidence: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three profiles, room for one: every case gets its guest, and none of the guests is taken from a case."""
+    monkeypatch.setattr(broker_module, "LOOK_S", 0.3)  # a busy host may take a while between two cases
     provider = SmallHost(1, evidence=evidence)
     with Broker(provider, ["a", "b", "c"], address=address, room_s=5.0) as broker, ThreadPoolExecutor(3) as pool:
         names = [future.result() for future in [pool.submit(work, address, name, 5, 0.05) for name in "abc"]]
