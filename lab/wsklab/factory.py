@@ -27,7 +27,7 @@ from wsklab.domain_xml import (
     UefiChoice,
     render_domain_xml,
 )
-from wsklab.errors import HostError, HypervisorError, UsageError
+from wsklab.errors import HostError, HypervisorError, LabError, UsageError
 from wsklab.guest import (
     GUEST_USER,
     ChannelOpener,
@@ -40,7 +40,7 @@ from wsklab.guest import (
     write_record,
 )
 from wsklab.guest_files import GuestFiles, LocalFiles
-from wsklab.home import Home
+from wsklab.home import Home, unwritable
 from wsklab.hypervisor.protocol import Domain, Hypervisor
 from wsklab.image.store import Image
 from wsklab.lease import FIRST_SLOT, SlotClaim, SlotTable
@@ -152,7 +152,10 @@ class GuestFactory:
                 held.enter_context(directory_lock(hidden))
                 return hidden.rename(self.home.guests / f"{slot}-{identity}")
 
-            slot, directory = self.slots.claim(make_directory, SlotClaim.of(profile, claim.owner), self.admit)
+            try:
+                slot, directory = self.slots.claim(make_directory, SlotClaim.of(profile, claim.owner), self.admit)
+            except OSError as error:
+                raise unwritable(f"the directory of a guest of {profile.name}", error) from error
             record = self._record(profile, image, claim, chosen, identity=identity, slot=slot)
             try:
                 spec = self._spec(profile, image, record, directory, claim=claim, plan=chosen)
@@ -164,8 +167,10 @@ class GuestFactory:
                     chosen.prepare(directory)
                 self._power_on(domain, spec, record, chosen, paused=paused)
                 return self._guest(record, directory, domain, asked_at=asked_at)
-            except BaseException:
+            except BaseException as error:
                 self._undo(record, directory)
+                if isinstance(error, OSError) and not isinstance(error, LabError):
+                    raise unwritable(f"the directory of guest {record.name}", error) from error
                 raise
 
     def _power_on(

@@ -32,7 +32,7 @@ from wsklab.errors import (
     WireGone,
 )
 from wsklab.guest_files import GuestFiles, LocalFiles
-from wsklab.home import open_lock
+from wsklab.home import open_lock, unwritable
 from wsklab.hypervisor.protocol import Domain, DomainState
 from wsklab.lease import SlotTable
 
@@ -308,10 +308,17 @@ class Guest:
 
 
 def write_record(directory: Path, record: GuestRecord) -> None:
-    """Write `guest.json` so that a reader sees the old or the new one, never half."""
+    """Write `guest.json` so that a reader sees the old or the new one, never half.
+
+    Raises:
+        HostError: it cannot be written; HostFull where the disk is full.
+    """
     temporary = directory / f".{_RECORD}.new"
-    temporary.write_text(record.model_dump_json(indent=1))
-    temporary.replace(directory / _RECORD)
+    try:
+        temporary.write_text(record.model_dump_json(indent=1))
+        temporary.replace(directory / _RECORD)
+    except OSError as error:
+        raise unwritable(f"what guest {record.name} is", error) from error
 
 
 def read_record(directory: Path) -> GuestRecord | None:

@@ -18,6 +18,7 @@ guests' key included. Members of the group libvirt are as good as root anyway.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -28,7 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsklab.errors import HostError
+from wsklab.errors import HostError, HostFull
 
 __all__ = ["FileLock", "Home", "open_lock", "write_text"]
 
@@ -278,3 +279,15 @@ def _make_ssh_key(path: Path, *, mode: int) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(private)
         os.fchmod(descriptor, mode)
+
+
+def unwritable(what: str, error: OSError) -> HostError:
+    """What it means that a file of the store cannot be written: a full disk is a full host.
+
+    Args:
+        what: the file, in words.
+    """
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        fix = "`wsklab gc`, or a home on a larger disk (WSKLAB_HOME)"
+        return HostFull(f"{what} cannot be written: the disk is full", why=str(error), fix=fix)
+    return HostError(f"{what} cannot be written", why=str(error), fix="`wsklab doctor` looks at the store")

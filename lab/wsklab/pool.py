@@ -197,6 +197,8 @@ class GuestPool:
             made.append(spare or self._provide(self._profiles[profile], boot=False))
         except LabError as error:
             _log.info("no successor of %s yet: %s", profile, error)
+        except Exception:  # noqa: BLE001 - a thread top: whoever waits for it makes one, and says what is wrong
+            _log.exception("making a successor of %s failed", profile)
         finally:
             with self._idle:
                 self._coming[profile] -= 1
@@ -347,12 +349,18 @@ class GuestPool:
             begun = not boot and bool(self._coming[handle.profile] or self._ready.get(handle.profile))
             guest = self._guests.pop(handle.name, None) if begun else None
             self._providing += guest is not None  # `close` waits for the removal as well
-        if guest is not None:
-            name = f"discard-{guest.name}"
-            threading.Thread(target=self._discard_beside, args=(guest, reason), name=name, daemon=True).start()
-        else:
+        if guest is None:
             self.drop(handle, reason)
-        another = self.provide(handle.profile, boot=boot)
+            another = self.provide(handle.profile, boot=boot)
+        else:
+            name = f"discard-{guest.name}"
+            beside = threading.Thread(target=self._discard_beside, args=(guest, reason), name=name, daemon=True)
+            beside.start()
+            try:
+                another = self.provide(handle.profile, boot=boot)
+            except HostFull:  # there was no room for both
+                beside.join(_CLOSE_S)
+                another = self.provide(handle.profile, boot=boot)
         self.spares.begin(handle.profile)
         return another
 
@@ -398,6 +406,8 @@ class GuestPool:
         except LabError as error:
             _log.warning("guest %s could not be removed: %s", guest.name, error)
             self._undone.append(error)
+        except Exception as error:  # noqa: BLE001 - a thread top
+            self._undone.append(HostError(f"guest {guest.name} could not be removed", why=repr(error)))
         finally:
             with self._idle:
                 self._providing -= 1

@@ -132,6 +132,8 @@ class RunSpares:
             made.append(_Spare(self._make(profile), time.monotonic()))
         except LabError as error:
             _log.info("no spare of %s: %s", profile, error)
+        except Exception:  # noqa: BLE001 - a thread top: nobody but us wants a spare
+            _log.exception("making a spare of %s failed", profile)
         finally:
             self._arrived(profile, made)
 

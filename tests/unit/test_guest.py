@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import threading
@@ -24,6 +25,7 @@ from wsklab.errors import (
     ChannelLost,
     DomainGone,
     HostCommandError,
+    HostError,
     HostFull,
     HypervisorError,
     LabError,
@@ -177,6 +179,35 @@ def test_a_failure_half_way_leaves_nothing(bench: Bench, monkeypatch: pytest.Mon
     with pytest.raises((HostCommandError, HypervisorError)):
         bench.create(name="one")
 
+    assert bench.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(errno.ENOSPC, HostFull), (errno.EDQUOT, HostFull), (errno.EROFS, HostError)]
+)
+@pytest.mark.parametrize("failing", ["directory", "record", "domain"])
+def test_a_disk_that_takes_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failing: str, number: int, expected: type[HostError]
+) -> None:
+    """Whichever file cannot be written: an error of the lab's, a full host where the disk is full, nothing left."""
+
+    def fail(*_arguments: object, **_words: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def failing_for(real: Callable[..., object], names: Callable[[Path], bool]) -> Callable[..., object]:
+        return lambda path, *words, **more: (fail if names(path) else real)(path, *words, **more)
+
+    if failing == "directory":
+        monkeypatch.setattr(Path, "mkdir", failing_for(Path.mkdir, lambda path: path.parent.name == "guests"))
+    else:
+        file = {"record": ".guest.json.new", "domain": "domain.xml"}[failing]
+        monkeypatch.setattr(Path, "write_text", failing_for(Path.write_text, lambda path: path.name == file))
+    with pytest.raises(HostError, match="cannot be written") as caught:
+        bench.create(name="one")
+    monkeypatch.undo()
+
+    assert type(caught.value) is expected
+    assert os.strerror(number) in caught.value.why
     assert bench.leftovers() == []
 
 

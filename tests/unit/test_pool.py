@@ -15,9 +15,9 @@ from hypervisor_contract import spec_maker
 
 from wsklab import network, pool, run_spares
 from wsklab.channel.fake import Ended, FakeChannel
-from wsklab.deadline import Deadline, NotYet, Timeouts, wait_until
+from wsklab.deadline import Deadline, NotYet, Timeouts, pause, wait_until
 from wsklab.deploy import DriverPackage
-from wsklab.errors import ChannelLost, HostError, LabError
+from wsklab.errors import ChannelLost, HostError, HostFull, LabError
 from wsklab.guest import Claim, Guest, GuestRecord
 from wsklab.hypervisor.fake import FakeHypervisor
 from wsklab.hypervisor.protocol import DomainState
@@ -170,6 +170,48 @@ def test_the_spare_takes_the_place_of_a_guest_that_died(bench: Bench) -> None:
     bench.open.set()
     assert bench.rested() != spare
     assert len(bench.made) == 4, "two guests were made for one that died"
+
+
+def test_a_successor_without_room_waits_for_the_dead(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both do not fit, the one that is begun early comes to nothing; the next waits until the first is gone."""
+    start, discard = bench.pool._start, bench.pool._discard
+
+    def on_a_small_host(facts: GuestProfile, claim: Claim, package: DriverPackage) -> Guest:
+        if any(guest.directory.exists() for guest in bench.made):
+            # the successor is still in the making when the dead guest is given back
+            wait_until(lambda: bench.pool._find(first.name) is None or NotYet(), Deadline.after(20), what="its end")
+            raise HostFull("no room")
+        return start(facts, claim, package)
+
+    def slowly(guest: Guest, reason: str) -> None:
+        pause(0.3)
+        discard(guest, reason)
+
+    monkeypatch.setattr(bench.pool, "_start", on_a_small_host)
+    monkeypatch.setattr(bench.pool, "_discard", slowly)
+    first = bench.pool.provide(PROFILE)
+    bench.dies(first)
+    second = bench.pool.replace(first, "it died")
+    assert second.name != first.name
+    assert [guest.directory.exists() for guest in bench.made] == [False, True]
+
+
+@pytest.mark.parametrize("error", [HostError("no"), OSError("no")], ids=["told", "not foreseen"])
+def test_a_successor_that_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Whatever happens in its thread, nobody waits for it, and another one is made."""
+    start = bench.pool._start
+    failing = [error]
+
+    def fail_once(facts: GuestProfile, claim: Claim, package: DriverPackage) -> Guest:
+        if bench.made and failing:
+            raise failing.pop()
+        return start(facts, claim, package)
+
+    monkeypatch.setattr(bench.pool, "_start", fail_once)
+    first = bench.pool.provide(PROFILE)
+    bench.dies(first)
+    wait_until(lambda: not failing or NotYet(), Deadline.after(20), what="the successor's end")
+    assert bench.pool.replace(first, "it died").name != first.name
 
 
 def test_a_spare_in_the_making_is_awaited(bench: Bench) -> None:
