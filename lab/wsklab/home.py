@@ -31,7 +31,7 @@ from pathlib import Path
 
 from wsklab.errors import HostError, HostFull
 
-__all__ = ["FileLock", "Home", "open_lock", "write_text"]
+__all__ = ["FileLock", "Home", "open_lock", "unwritable", "write_text"]
 
 _DIRECTORIES = ("images", "guests", "runs", "keys", "driver", "private", "cache", "templates")
 _RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
