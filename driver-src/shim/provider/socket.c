@@ -167,10 +167,12 @@ BOOLEAN WskpSocketIsClosing(const WSKP_SOCKET *socket) {
 }
 
 void WskpSocketProgress(WSKP_SOCKET *socket) {
-    if (WskpSocketIsClosing(socket) || socket->Fd < 0) {
+    if (WskpSocketIsClosing(socket)) {
         return;
     }
-    if (socket->Category == WSKP_DATAGRAM) {
+    if (socket->Fd < 0) {
+        /* A connection that is broken: nothing moves, but that it is may not have been told yet. */
+    } else if (socket->Category == WSKP_DATAGRAM) {
         WskpDatagramProgress(socket);
     } else if (WskpSocketListens(socket)) {
         WskpListenerProgress(socket);

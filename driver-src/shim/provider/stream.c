@@ -72,11 +72,13 @@ void WskpStreamCheckHost(WSKP_SOCKET *socket) {
 /* What has become of the other side since the last look. */
 static void LookAtPeer(WSKP_SOCKET *socket) {
     WSKP_CONNECTION_STATE *stream = &socket->Stream;
+    /* Before the look at errors: a reset in between would be taken for a graceful end, for both leave TCP closed. */
+    BOOLEAN finished = HostSocketPeerFinished(socket->Fd);
 
     WskpStreamAtEnd(socket);
     WskpStreamCheckHost(socket);
     if (socket->Fd >= 0) {
-        stream->PeerFinished = stream->PeerFinished || HostSocketPeerFinished(socket->Fd);
+        stream->PeerFinished = stream->PeerFinished || finished;
         stream->FinAcknowledged = stream->FinSent && HostSocketFinAcknowledged(socket->Fd);
     }
 }

@@ -195,6 +195,21 @@ CASE(DisconnectEventOnReset) {
     PairEnd(&pair);
 }
 
+CASE(DisconnectEventAfterReset) {
+    PAIR pair;
+    ULONG_PTR information;
+    UCHAR byte;
+
+    PairBegin(&pair, &Log, &OnlyDisconnect);
+    PeerReset(pair.Peer);
+    pair.Peer = -1;
+    CHECK(!NT_SUCCESS(ReceiveBytes(pair.Socket, &byte, 1, 0, &information))); /* the provider knows of it */
+    CHECK_STATUS(EventsSet(pair.Socket, WSK_EVENT_DISCONNECT), STATUS_SUCCESS);
+    AwaitCount(&Log, &Log.Disconnects, 1); /* EVT-001, as for data and for an end that came before */
+    CHECK_EQUAL(Log.DisconnectFlags & WSK_FLAG_ABORTIVE, WSK_FLAG_ABORTIVE);
+    PairEnd(&pair);
+}
+
 CASE(DisconnectEventWithUnreadData) {
     PAIR pair;
 
@@ -422,6 +437,7 @@ static NTSTATUS WSKAPI OnAccept(PVOID context, ULONG flags, PSOCKADDR local, PSO
     AcceptedByEvent = socket;
     *acceptedContext = context;
     *dispatch = &Full;
+    SpinWhileHeld(context);
     return STATUS_SUCCESS;
 }
 
@@ -463,6 +479,35 @@ CASE(InheritedEvents) {
     SocketClose(AcceptedByEvent);
     SocketClose(listener);
     PeerClose(peer);
+    ClientEnd(&client);
+}
+
+CASE(ResetWhileItIsAccepted) {
+    TEST_CLIENT client;
+    ADDRESS bound;
+    PWSK_SOCKET listener;
+    KEVENT hold;
+    int peer;
+
+    ClientBegin(&client);
+    LogBegin(&Log);
+    KeInitializeEvent(&hold, NotificationEvent, FALSE);
+    Log.Hold = &hold;
+    AcceptedByEvent = NULL;
+    listener = ListenerMake(&client, "127.0.0.1", &Log, &AcceptOnly, &bound);
+    CHECK_STATUS(EventsSet(listener, WSK_EVENT_ACCEPT | WSK_EVENT_DISCONNECT), STATUS_SUCCESS);
+    peer = PeerConnect(&bound);
+    while (*(PWSK_SOCKET volatile *)&AcceptedByEvent == NULL) {
+        Pause(1);
+    }
+    PeerReset(peer);
+    Pause(50);
+    CHECK_EQUAL(Log.Disconnects, 0); /* the socket is not the client's yet */
+    KeSetEvent(&hold, IO_NO_INCREMENT, FALSE);
+    AwaitCount(&Log, &Log.Disconnects, 1); /* EVT-011, DATA-017 */
+    CHECK_EQUAL(Log.DisconnectFlags & WSK_FLAG_ABORTIVE, WSK_FLAG_ABORTIVE);
+    SocketClose(AcceptedByEvent);
+    SocketClose(listener);
     ClientEnd(&client);
 }
 

@@ -262,6 +262,23 @@ def test_a_reset_is_told(client: WskClient) -> None:
     assert enter.flags & DisconnectFlag.ABORTIVE
 
 
+def test_a_reset_before_the_accept_event_has_returned_is_told(client: WskClient) -> None:
+    """The connection is gone when WSK makes it the driver's: its disconnect event comes all the same."""
+    listening = Listening(client, EventMask.ACCEPT | CONNECTION_EVENTS)
+    client.script(listening.number, Callback.ACCEPT, Answer.take(number=50, dispatch=Dispatch.FULL, hold_ms=50))
+    peer = listening.connect()
+
+    def asked() -> bool | NotYet:
+        return bool(listening.batch().callbacks(Callback.ACCEPT)) or NotYet("no callback")
+
+    wait_until(asked, soon(), what="the accept event", tick_s=0.001)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
+    enter, _ = one(listening.until(Callback.DISCONNECT), Callback.DISCONNECT)
+    assert enter.socket == 50
+    assert enter.flags & DisconnectFlag.ABORTIVE
+
+
 def test_nothing_comes_before_it_is_enabled_or_after_it_is_disabled(client: WskClient) -> None:
     """A full dispatch alone calls nobody back (WSK-SOCK-010); disabling takes effect at once (WSK-EVT-005)."""
     listening = Listening(client)
