@@ -235,11 +235,11 @@ def test_what_a_reset_costs_is_told(address: Path) -> None:
     """The lease carries the time that its fresh guests took, and none for one that was fresh already."""
     with Broker(SlowProvider({"a": "wine"}), ["a"], address=address), LeaseClient(address) as client:
         first = client.acquire(["a"], exclusive=True, deadline=soon(), reset=Reset.FORK)
-        assert first.reset_s < 0.2
+        assert first.reset_s < 1
         client.release(first, dirty=False, reason="")
         used = client.acquire(["a"], exclusive=True, deadline=soon())
         client.release(used, dirty=False, reason="")
-        assert client.acquire(["a"], exclusive=True, deadline=soon(), reset=Reset.FORK).reset_s >= 0.2
+        assert client.acquire(["a"], exclusive=True, deadline=soon(), reset=Reset.FORK).reset_s >= 1
 
 
 class SlowProvider(FakeProvider):
@@ -247,7 +247,7 @@ class SlowProvider(FakeProvider):
 
     def replace(self, handle: GuestHandle, reason: str, *, boot: bool = False) -> GuestHandle:
         """See `FakeProvider`."""
-        pause(0.2)
+        pause(1)
         return super().replace(handle, reason, boot=boot)
 
 

@@ -338,7 +338,7 @@ def test_refused_datagrams_switch_the_event_off(client: WskClient) -> None:
     assert client.enable_events(number, EventMask.RECEIVE_FROM).succeeded
     with host_datagram() as peer:
         peer.sendto(b"no", (local.host, local.port))
-        batch = until(client, lambda batch: bool(batch.callbacks(Callback.RECEIVE_FROM)))
+        batch = until(client, lambda batch: any(map(batch.exit_of, batch.callbacks(Callback.RECEIVE_FROM))))
         leave = batch.exit_of(batch.callbacks(Callback.RECEIVE_FROM)[0])
         assert leave is not None
         assert (leave.action, leave.status) == (Action.DEFAULT, STATUS["STATUS_DATA_NOT_ACCEPTED"])
