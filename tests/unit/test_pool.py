@@ -198,20 +198,40 @@ def test_a_successor_without_room_waits_for_the_dead(bench: Bench, monkeypatch: 
 
 @pytest.mark.parametrize("error", [HostError("no"), OSError("no")], ids=["told", "not foreseen"])
 def test_a_successor_that_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Whatever happens in its thread, nobody waits for it, and another one is made."""
+    """Whatever happens in its thread, and in that of a spare, nobody waits for it, and another one is made."""
     start = bench.pool._start
-    failing = [error]
+    failing = [error, error]
 
-    def fail_once(facts: GuestProfile, claim: Claim, package: DriverPackage) -> Guest:
+    def fail_twice(facts: GuestProfile, claim: Claim, package: DriverPackage) -> Guest:
         if bench.made and failing:
             raise failing.pop()
         return start(facts, claim, package)
 
-    monkeypatch.setattr(bench.pool, "_start", fail_once)
+    monkeypatch.setattr(bench.pool, "_start", fail_twice)
     first = bench.pool.provide(PROFILE)
     bench.dies(first)
-    wait_until(lambda: not failing or NotYet(), Deadline.after(20), what="the successor's end")
+    wait_until(lambda: not failing or NotYet(), Deadline.after(20), what="the end of both")
     assert bench.pool.replace(first, "it died").name != first.name
+
+
+@pytest.mark.parametrize("error", [HostError("no"), OSError("no")], ids=["told", "not foreseen"])
+def test_a_dead_guest_that_cannot_be_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Its successor comes all the same, and the end of the run says so."""
+    discard = bench.pool._discard
+    first = bench.pool.provide(PROFILE)
+
+    def fail(guest: Guest, reason: str) -> None:
+        if guest.name == first.name:
+            raise error
+        discard(guest, reason)
+
+    monkeypatch.setattr(bench.pool, "_discard", fail)
+    bench.dies(first)
+    assert bench.pool.replace(first, "it died").name != first.name
+    with pytest.raises(HostError) as caught:
+        bench.pool.close()
+    assert "no" in (caught.value.message, *caught.value.why.split("'"))
+    bench.pool._undone.clear()  # told once; the bench closes the pool, too
 
 
 def test_a_spare_in_the_making_is_awaited(bench: Bench) -> None:
